@@ -1,0 +1,201 @@
+"""A made-up stream of events: what the router emits for requests and at its ticks. For benches and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from router.domain.decision import Candidate, Decision, DecisionId, Exclusion, Prices, Terms
+from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
+from router.domain.events import (
+    AttemptEnded,
+    CheckpointSaved,
+    DecisionMade,
+    Event,
+    FeedbackReceived,
+    HealthChanged,
+    IngressEvent,
+    LimitUpdate,
+    LoadObserved,
+    PolicyApplied,
+    PolicyRejected,
+    PriceUpdate,
+    QueueObserved,
+    RequestEnded,
+    RequestReceived,
+    RequestRejected,
+    ShadowCompared,
+)
+from router.domain.outcome import Attempt, AttemptId, Ending, Outcome
+from router.domain.request import Prompt, Request, RequestId
+from router.domain.slo import Indicator, Objective, Objectives, QualityFloor, RequestClass
+from router.policy.policy import Policy
+
+WALL = 1_767_225_600.0
+PROMPT = "the words of a prompt, which nobody but the model may read"
+BINDINGS = ("cost", "slo", "quality", "floor", "capacity", "only", "explored", "forced")
+
+
+def policy(*, classes: int = 8, deployments: int = 4) -> Policy:
+    """Classes with TTFT and TPOT objectives (thresholds of their own) and a floor; deployments small to large."""
+    return Policy(
+        "5eed5eed5eed",
+        tuple(_request_class(number) for number in range(classes)),
+        tuple(deployment(number) for number in range(deployments)),
+    )
+
+
+def deployment(number: int) -> Deployment:
+    """One deployment: even ones small, odd ones large, each of its own model."""
+    tier = Tier.LARGE if number % 2 else Tier.SMALL
+    name = f"{tier.value}-{number}"
+    return Deployment(
+        name=DeploymentName(name),
+        group=name,
+        model=f"model-{number}",
+        tier=tier,
+        kind=Kind.CONTINUOUS,
+        address=Address("bedrock" if number % 2 else "openai_http", f"target-{number}"),
+        price=Price(0.2 + number, 0.6 + 3 * number),
+    )
+
+
+def request_events(number: int, rng: Random, of: Policy) -> tuple[Event, ...]:
+    """What one answered request emits: received, decided, called, ended, replied."""
+    request = _request(number)
+    name = of.classes[number % len(of.classes)].name
+    decision = _decision(number, rng, of, name)
+    chosen = next(d for d in of.deployments if d.name == decision.chosen)
+    ttft_s, tpot_s, tokens = rng.uniform(0.02, 0.8), rng.uniform(0.005, 0.08), rng.randrange(1, 400)
+    attempt = Attempt(AttemptId(f"a{number}"), decision.id, request, chosen, 1, 10.0, None, stream=True)
+    cost_usd = chosen.price.cost_usd(request.input_tokens, tokens)
+    outcome = Outcome(attempt, Ending.COMPLETED, 10.0 + ttft_s + tokens * tpot_s, 10.0 + ttft_s, 100, tokens, cost_usd)
+    met = (("ttft", ttft_s <= 0.5), ("tpot", tpot_s <= 0.05))
+    ended = RequestEnded(
+        request=request,
+        request_class=name,
+        decision_id=decision.id,
+        deployment=chosen.name,
+        model=chosen.model,
+        tier=chosen.tier.value,
+        status="completed",
+        code=None,
+        attempts=1 + (number % 10 == 0),
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
+        e2e_s=ttft_s + tokens * tpot_s,
+        queue_s=rng.uniform(0, 0.1),
+        overhead_s=rng.uniform(0.0002, 0.002),
+        input_tokens=request.input_tokens,
+        output_tokens=tokens,
+        cost_usd=cost_usd,
+        baseline_cost_usd=of.deployments[-1].price.cost_usd(request.input_tokens, tokens),
+        met=met,
+        slo_met=all(kept for _, kept in met),
+        at=request.at + 1,
+    )
+    return (
+        RequestReceived(request, name, request.arrived + 0.0005),
+        DecisionMade(decision),
+        AttemptEnded(outcome, name, 0.002, ttft_s, tokens * tpot_s, 0.003),
+        ended,
+        IngressEvent(request.source, "replied", seconds=0.0004),
+    )
+
+
+def trouble_events(number: int, of: Policy) -> tuple[Event, ...]:
+    """A refusal, a call that failed, feedback known and unknown, and what goes wrong at the doors."""
+    request, name, model = _request(number), of.classes[0].name, of.deployments[0].model
+    attempt = Attempt(AttemptId("x"), DecisionId(f"d{number}"), request, of.deployments[0], 1, 1.0, None, stream=False)
+    failed = Outcome(attempt, Ending.FAILED, 1.5, None, 100, 0, 0.0, error_code="throttled", retry_after_s=1.0)
+    return (
+        RequestReceived(request, name, request.arrived),
+        RequestRejected(request, name, "queue_full", "admission", 1.0),
+        AttemptEnded(failed, name, None, None, None),
+        FeedbackReceived(f"d{number}", 0.9, True, name, model),
+        FeedbackReceived("nobody", 0.1, False),
+        IngressEvent("mqtt", "cut_call"),
+        IngressEvent("mqtt", "dead_letter", "no response topic"),
+        IngressEvent("mqtt", "duplicate"),
+        IngressEvent("http", "invalid", "invalid_json"),
+    )
+
+
+def tick_events(number: int, of: Policy) -> Iterator[Event]:
+    """What the loops emit: load, limits, prices, queue, health, policy, checkpoint, shadow."""
+    for position, one in enumerate(of.deployments):
+        busy = (number + position) % 16
+        yield LoadObserved(one.name, busy, 16.0 + position, 120 * busy, 900 * busy, busy / 16, 1.0 + busy / 50)
+        yield LimitUpdate(one.name, "in_flight", 16.0, 16.0 + position, "headroom")
+        yield PriceUpdate("capacity", one.name, 0.0, 0.1 * busy, "saturated")
+    yield PriceUpdate("floor", of.classes[0].name, 0.0, 0.4, "floor_missed")
+    yield PriceUpdate("usd", "", 1.0, 1.2, "over_pace")
+    yield QueueObserved(number % 7, 0.01 * (number % 7))
+    yield HealthChanged(of.deployments[0].name, "ok", ("open", "probing", "ok")[number % 3], "5 of 5 calls failed")
+    yield PolicyApplied(of.digest, of.digest, ("classes[0].floor: 0.8 -> 0.9",), WALL)
+    yield PolicyRejected("bad", ("policy.yaml:3:1: classes: expected a list",), WALL)
+    yield CheckpointSaved("checkpoint.json", 4096, WALL)
+    yield ShadowCompared(f"d{number}", of.deployments[0].name, of.deployments[number % 2].name)
+    yield IngressEvent("mqtt", "connected")
+
+
+def _request_class(number: int) -> RequestClass:
+    objectives = Objectives(
+        ttft=Objective(Indicator.TTFT, 0.5 + number / 100, 0.95),
+        tpot=Objective(Indicator.TPOT, 0.05, 0.99),
+    )
+    return RequestClass(f"class-{number}", objectives=objectives, floor=QualityFloor(0.8))
+
+
+def _request(number: int) -> Request:
+    return Request(
+        id=RequestId(f"r{number}"),
+        arrived=10.0,
+        at=WALL + number,
+        prompt=Prompt(PROMPT),
+        input_tokens=100,
+        payload=PROMPT.encode(),
+        source="mqtt" if number % 2 else "http",
+        traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    )
+
+
+def _decision(number: int, rng: Random, of: Policy, name: str) -> Decision:
+    *standing, fallen = of.deployments
+    candidates = tuple(Candidate(d.name, rng.random(), _terms(rng), 1 / len(standing)) for d in standing)
+    return Decision(
+        id=DecisionId(f"d{number}"),
+        request_id=f"r{number}",
+        request_class=name,
+        tenant="default",
+        at=WALL + number,
+        now=10.0,
+        policy=of.digest,
+        picker="utility",
+        complexity=rng.random(),
+        features=tuple((f"feature_{i}", rng.random()) for i in range(16)),
+        candidates=candidates,
+        excluded=(Exclusion(fallen.name, "circuit_open", "5 of 5 calls failed"),),
+        chosen=rng.choice(candidates).deployment,
+        propensity=1 / len(standing),
+        binding=BINDINGS[number % len(BINDINGS)],
+        prices=Prices(1.0, 2.0, {d.name: 0.1 for d in of.deployments}),
+        input_tokens=100,
+        decide_s=rng.uniform(3e-5, 2e-4),
+    )
+
+
+def _terms(rng: Random) -> Terms:
+    return Terms(
+        p_slo=rng.random(),
+        p_adequate=rng.random(),
+        ttft_s=rng.uniform(0.02, 0.8),
+        tpot_s=rng.uniform(0.005, 0.08),
+        e2e_s=rng.uniform(0.5, 8.0),
+        output_tokens=rng.uniform(10, 400),
+        cost_usd=rng.uniform(1e-5, 1e-3),
+        useful=rng.random(),
+        floor=rng.random(),
+        cost=rng.random(),
+        capacity=rng.random(),
+    )

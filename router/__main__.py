@@ -1,0 +1,6 @@
+"""`python -m router` is the `router` command."""
+
+from router.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How is it started? main and one file a command."""

@@ -1,0 +1,63 @@
+"""After a failed call: again, elsewhere, or no more?
+
+Nothing is retried after a token has left, nothing past the one deadline, nothing that was refused as wrong, and no
+more often than the class allows. A budget over all requests keeps retries from becoming the load.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from router.core.ticket import Ticket
+from router.domain.errors import BackendError
+
+_SHARE = 0.2
+_BURST = 20.0
+_BACKOFF_S = 0.2
+_BACKOFF_MAX_S = 5.0
+
+
+class RetryBudget:
+    """A token bucket: every first attempt adds a share of a retry."""
+
+    def __init__(self) -> None:
+        self.tokens = _BURST
+
+    def on_first(self) -> None:
+        """A request is called for the first time."""
+        self.tokens = min(_BURST, self.tokens + _SHARE)
+
+    def take(self) -> bool:
+        """Spend one retry, if there is one."""
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
+
+
+class Again(Struct, frozen=True):
+    """Decide once more after `after_s` seconds; `elsewhere` when another deployment is left untried."""
+
+    after_s: float
+    elsewhere: bool
+
+
+def next_step(
+    ticket: Ticket, error: BackendError, budget: RetryBudget, *, routable: frozenset[str], now: float
+) -> Again | None:
+    """What to do after this failure; `None` gives up. `routable` are the deployments the class may use."""
+    if ticket.first_token is not None or not error.retryable:
+        return None
+    if ticket.attempts > ticket.request_class.max_retries:
+        return None
+    assert ticket.view is not None
+    ticket.tried |= {ticket.view.deployment.name}
+    left = routable - ticket.tried
+    wait = 0.0
+    if not left:
+        ticket.tried = frozenset()
+        wait = min(_BACKOFF_S * 2.0 ** (ticket.attempts - 1), _BACKOFF_MAX_S)
+        wait = max(wait, error.retry_after_s or 0.0)
+    if ticket.deadline is not None and now + wait >= ticket.deadline:
+        return None
+    return Again(wait, bool(left)) if budget.take() else None

@@ -1,0 +1,277 @@
+"""The controller: admits, decides, starts, and keeps its own heartbeat. What comes of a call is `core.feedback`."""
+
+from __future__ import annotations
+
+from random import Random
+
+from router.complexity.estimator import Estimator
+from router.control.batching import BatchTuner
+from router.control.limits import FixedLimit
+from router.core.admission import Admission
+from router.core.attempts import RetryBudget
+from router.core.duals import Duals
+from router.core.evidence import Memory, binding
+from router.core.fleet import Fleet, Member
+from router.core.ledger import Permit
+from router.core.ticket import Ticket
+from router.core.views import Viewer
+from router.domain.decision import Candidate, Decision, DecisionId, Exclusion, Prices
+from router.domain.deployment import Deployment, Tier
+from router.domain.errors import Expired, Rejected, RequestError
+from router.domain.events import Event, HealthChanged, LoadObserved, PolicyApplied
+from router.domain.outcome import Attempt, AttemptId
+from router.domain.request import Request
+from router.domain.view import DeploymentView
+from router.learning.length import LengthModel
+from router.learning.quality import QualityModel
+from router.policy.diff import difference
+from router.policy.policy import Policy
+from router.routing.filters import PASSING, serves
+from router.routing.need import Need
+from router.routing.profile import Profile, standard
+
+_NEVER_FITS = frozenset({"lacks_capability", "context_too_long"})
+
+
+class Hold:
+    """Nothing may take the request right now, but something may soon."""
+
+    __slots__ = ("excluded",)
+
+    def __init__(self, excluded: list[Exclusion]) -> None:
+        self.excluded = excluded
+
+
+class Controller:
+    """One policy, one fleet, and all that was learned about it. Every method takes the time it happens at."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        estimator: Estimator,
+        *,
+        rng: Random,
+        name: str = "d",
+        profile: Profile | None = None,
+    ) -> None:
+        self.estimator = estimator
+        self.profile = profile or standard()
+        self.fleet = Fleet(policy.deployments, policy.bounds)
+        self.lengths = LengthModel()
+        self.qualities = QualityModel()
+        self.duals = Duals(policy)
+        self.memory = Memory()
+        self.retries = RetryBudget()
+        self._viewer = Viewer(self.lengths, self.qualities)
+        self._rng = rng
+        self._name = name
+        self._count = 0
+        self._adopt(policy)
+
+    def _adopt(self, policy: Policy) -> None:
+        self.policy = policy
+        self._admission = Admission(policy, self.estimator)
+        tpots = [c.objectives.tpot.threshold_s for c in policy.classes if c.objectives.tpot is not None]
+        self._tightest_tpot = min(tpots, default=None)
+        large = [d.price for d in policy.deployments if d.tier is Tier.LARGE and d.price.output_usd_per_mtok > 0.0]
+        self.reference_price = min(large, key=lambda p: p.output_usd_per_mtok, default=None)
+
+    def apply(self, policy: Policy, *, at: float) -> list[Event]:
+        """Swap the policy; requests in flight end under the one they began with."""
+        old = self.policy
+        if policy.digest == old.digest:
+            return []
+        self.fleet.change(policy.deployments, policy.bounds)
+        self.duals.adopt(policy)
+        self._adopt(policy)
+        return [PolicyApplied(old.digest, policy.digest, tuple(difference(old, policy)), at)]
+
+    def admit(self, request: Request, *, now: float) -> Ticket:
+        """Class, features, complexity, deadline; raises `RequestError` or `Expired`."""
+        return self._admission.admit(request, now=now)
+
+    def decide(self, ticket: Ticket, *, now: float) -> Decision | Hold:
+        """Pick a deployment, or say that none has room yet; raises `Rejected`, `Expired` or `RequestError`."""
+        if ticket.deadline is not None and ticket.deadline <= now:
+            raise Expired("the deadline passed before a deployment had room")
+        profile, need = self.profile, self._need(ticket, now)
+        views: list[DeploymentView] = []
+        candidates: list[Candidate] = []
+        excluded: list[Exclusion] = []
+        for member in self.fleet.members.values():
+            view = self._viewer.view(member, ticket, now=now, paced=profile.paced)
+            for test in profile.filters:
+                why = test(view, need)
+                if why is not None:
+                    excluded.append(why)
+                    break
+            else:
+                views.append(view)
+                candidates.append(profile.scorer(view, need))
+        if not candidates:
+            return _none(excluded)
+        index, probabilities = profile.picker.pick(candidates, views, need, rng=self._rng)
+        if index is None:
+            raise _shed(candidates)
+        weighed = tuple(
+            Candidate(c.deployment, c.score, c.terms, p) for c, p in zip(candidates, probabilities, strict=True)
+        )
+        if not ticket.attempts:
+            self.duals.on_served(ticket.request_class, views[index], views, now=now)
+        prices = Prices(need.floor_price, need.usd_price, {v.deployment.name: v.capacity_price for v in views})
+        decision = self._decision(ticket, need, index, weighed, tuple(excluded), prices)
+        ticket.decision, ticket.view = decision, views[index]
+        return decision
+
+    def _need(self, ticket: Ticket, now: float) -> Need:
+        request_class = ticket.request_class
+        return Need(
+            ticket.request,
+            request_class,
+            now,
+            now - ticket.request.arrived,
+            self.duals.floor(request_class),
+            self.duals.usd(request_class),
+            ticket.tried,
+            ticket.forced,
+            not self.profile.paced,
+        )
+
+    def _decision(
+        self,
+        ticket: Ticket,
+        need: Need,
+        index: int,
+        weighed: tuple[Candidate, ...],
+        excluded: tuple[Exclusion, ...],
+        prices: Prices,
+    ) -> Decision:
+        request = ticket.request
+        self._count += 1
+        return Decision(
+            id=DecisionId(f"{self._name}-{self._count:x}"),
+            request_id=request.id,
+            request_class=ticket.request_class.name,
+            tenant=request.tenant,
+            at=request.at + need.waited_s,
+            now=need.now,
+            policy=ticket.policy.digest,
+            picker=self.profile.picker.name,
+            complexity=ticket.scored.complexity,
+            features=ticket.scored.features,
+            candidates=weighed,
+            excluded=excluded,
+            chosen=weighed[index].deployment,
+            propensity=weighed[index].propensity,
+            binding=binding(weighed, index, ticket.forced),
+            prices=prices,
+            input_tokens=request.input_tokens,
+        )
+
+    def start(self, ticket: Ticket, *, now: float) -> tuple[Attempt, Permit]:
+        """Open a permit for the decision just made; the call goes out next."""
+        decision, view = ticket.decision, ticket.view
+        assert decision is not None
+        assert view is not None
+        ticket.attempts += 1
+        request_class, request = ticket.request_class, ticket.request
+        objectives, parameters = request_class.objectives, request_class.parameters
+        attempt = Attempt(
+            id=AttemptId(f"{decision.id}.{ticket.attempts}"),
+            decision_id=decision.id,
+            request=request,
+            deployment=view.deployment,
+            number=ticket.attempts,
+            started=now,
+            deadline=ticket.deadline,
+            stream=request.stream or objectives.ttft is not None or objectives.tpot is not None,
+            max_tokens=parameters.max_tokens if request.max_tokens is None else None,
+            temperature=parameters.temperature,
+            top_p=parameters.top_p,
+        )
+        permit = Permit(
+            attempt,
+            predicted_ttft_s=view.ttft_s,
+            predicted_tpot_s=view.tpot_s,
+            expected_tokens=view.output_tokens,
+            work_s=view.work_s,
+        )
+        self.fleet.members[view.deployment.name].open(permit, view, now=now)
+        self.memory.remember(ticket, view)
+        return attempt, permit
+
+    def routable(self, ticket: Ticket) -> frozenset[str]:
+        """Deployments that the ticket's class, or its sender, allows."""
+        allowed = (
+            d
+            for d in self.policy.deployments
+            if (ticket.forced in (d.name, d.group, d.model) if ticket.forced else serves(ticket.request_class, d))
+        )
+        return frozenset(d.name for d in allowed if ticket.request.needs <= d.capabilities)
+
+    def tuner(self, deployment: Deployment) -> BatchTuner | None:
+        """The batch tuner of a deployment that takes batches."""
+        member = self.fleet.members.get(deployment.name)
+        return None if member is None else member.batch
+
+    def tick(self, *, now: float) -> list[Event]:
+        """Overdue calls, limits and prices; a few times a second."""
+        events: list[Event] = []
+        for member in self.fleet.members.values():
+            self._notice_overdue(member, now)
+            events += self.duals.tick(member, now=now)
+            update = member.retune(self._tightest_tpot, now=now)
+            if update is not None:
+                events.append(update)
+            events.append(_observed(member, now))
+        return events
+
+    @staticmethod
+    def _notice_overdue(member: Member, now: float) -> None:
+        """The longest silence counts as an observation: at least this slow."""
+        permit = next(iter(member.account.overdue()), None)
+        if permit is None:
+            return
+        waited = now - permit.attempt.started
+        if waited > 1.5 * permit.predicted_ttft_s + 0.1:
+            member.latency.observe_overdue(permit.predicted_ttft_s, waited, now=now)
+
+    @staticmethod
+    def health(member: Member, old: str) -> list[Event]:
+        """The event of a change of health, if there was one."""
+        new = member.circuit.health.value
+        return [] if new == old else [HealthChanged(member.deployment.name, old, new, member.circuit.reason)]
+
+
+def _none(excluded: list[Exclusion]) -> Hold:
+    codes = {e.code for e in excluded}
+    if codes & PASSING:
+        return Hold(excluded)
+    details = "; ".join(f"{e.deployment}: {e.detail}" for e in excluded if e.code != "not_allowed")
+    if codes & _NEVER_FITS and codes <= _NEVER_FITS | {"not_allowed"}:
+        raise RequestError(f"no deployment can take this request: {details}", code="unsupported")
+    raise Rejected(f"no deployment may serve this request: {details or 'the class allows none'}", code="no_deployment")
+
+
+def _shed(candidates: list[Candidate]) -> Rejected:
+    best = max(candidates, key=lambda c: c.score)
+    return Rejected(
+        f"no deployment can answer well enough in time: best is {best.deployment} with P(in SLO) "
+        f"{best.terms.p_slo:.2f} and P(adequate) {best.terms.p_adequate:.2f}",
+        code="overloaded",
+        retry_after_s=1.0,
+    )
+
+
+def _observed(member: Member, now: float) -> LoadObserved:
+    account = member.account
+    load = account.load(now, 0.0)
+    return LoadObserved(
+        member.deployment.name,
+        account.in_flight,
+        None if isinstance(member.limit, FixedLimit) else member.limit.value,
+        account.waiting_tokens,
+        round(load.context_tokens),
+        account.in_flight / member.limit.value,
+        member.latency.multiplier,
+    )

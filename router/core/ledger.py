@@ -1,0 +1,164 @@
+"""What is in flight, exactly: the local truth about load.
+
+A permit is leave to run one attempt. It is opened when the attempt is decided, not when it is sent, so many decisions
+on one instant see each other. Aggregates are kept up to date so that a view costs nothing per permit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from router.domain.outcome import Attempt
+from router.domain.view import Load
+from router.stats.ewma import Rate
+
+_PREFILL_WINDOW_S = 3.0
+_GAP_TOKENS = 8
+
+
+class Permit:
+    """One attempt in flight."""
+
+    __slots__ = (
+        "attempt",
+        "expected_tokens",
+        "first_token",
+        "mark_at",
+        "mark_prefilled",
+        "mark_tokens",
+        "predicted_tpot_s",
+        "predicted_ttft_s",
+        "tokens",
+        "work_s",
+    )
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        *,
+        predicted_ttft_s: float,
+        predicted_tpot_s: float,
+        expected_tokens: float,
+        work_s: float,
+    ) -> None:
+        self.attempt = attempt
+        self.predicted_ttft_s = predicted_ttft_s
+        self.predicted_tpot_s = predicted_tpot_s
+        self.expected_tokens = expected_tokens
+        self.work_s = work_s
+        self.first_token: float | None = None
+        self.tokens = 0
+        self.mark_at = 0.0
+        self.mark_tokens = 0
+        self.mark_prefilled = 0
+
+
+class GapSink(Protocol):
+    """Who learns from gaps between tokens."""
+
+    def observe_gap(self, load: Load, window_s: float, tokens: int, prefill_tokens: int, *, now: float) -> None:
+        """See `router.learning.latency.LatencyModel.observe_gap`."""
+        ...
+
+
+class Account:
+    """The ledger of one deployment."""
+
+    __slots__ = (
+        "context_tokens",
+        "decoding",
+        "outside",
+        "permits",
+        "prefill_rate",
+        "prefilled",
+        "progress_at",
+        "waiting",
+        "waiting_tokens",
+    )
+
+    def __init__(self) -> None:
+        self.permits: dict[str, Permit] = {}
+        self.waiting = 0
+        self.waiting_tokens = 0
+        self.decoding = 0
+        self.context_tokens = 0
+        self.prefilled = 0
+        self.progress_at = 0.0
+        self.prefill_rate = Rate(_PREFILL_WINDOW_S)
+        self.outside = 0.0
+        """Sequences of others that scraped load shows and we did not send."""
+
+    @property
+    def in_flight(self) -> int:
+        """Permits held."""
+        return self.waiting + self.decoding
+
+    def open(self, permit: Permit, *, now: float) -> None:
+        """Take a permit."""
+        tokens = permit.attempt.request.input_tokens
+        if not self.waiting:
+            self.progress_at = now
+        self.permits[permit.attempt.id] = permit
+        self.waiting += 1
+        self.waiting_tokens += tokens
+        self.prefill_rate.add(tokens, now=now)
+
+    def on_first_token(self, permit: Permit, *, now: float) -> None:
+        """The prompt is through."""
+        tokens = permit.attempt.request.input_tokens
+        permit.first_token = permit.mark_at = now
+        permit.tokens = permit.mark_tokens = 1
+        self.waiting -= 1
+        self.waiting_tokens -= tokens
+        self.prefilled += tokens
+        permit.mark_prefilled = self.prefilled
+        self.decoding += 1
+        self.context_tokens += tokens + 1
+        self.progress_at = now
+
+    def on_tokens(self, permit: Permit, count: int, sink: GapSink, *, now: float) -> None:
+        """More tokens of an answer; every few of them teach the latency model."""
+        permit.tokens += count
+        self.context_tokens += count
+        fresh = permit.tokens - permit.mark_tokens
+        if fresh >= _GAP_TOKENS:
+            sink.observe_gap(
+                self.load(now, 0.0),
+                now - permit.mark_at,
+                fresh,
+                self.prefilled - permit.mark_prefilled,
+                now=now,
+            )
+            permit.mark_at, permit.mark_tokens, permit.mark_prefilled = now, permit.tokens, self.prefilled
+
+    def close(self, permit: Permit) -> None:
+        """Give a permit back; doing so twice is harmless."""
+        if self.permits.pop(permit.attempt.id, None) is None:
+            return
+        tokens = permit.attempt.request.input_tokens
+        if permit.first_token is None:
+            self.waiting -= 1
+            self.waiting_tokens -= tokens
+        else:
+            self.decoding -= 1
+            self.context_tokens -= tokens + permit.tokens
+
+    def load(self, now: float, prefill_s_per_token: float) -> Load:
+        """The load as of `now`; prompts ahead are taken to drain since the last one that was through."""
+        waiting = self.waiting_tokens
+        if waiting and prefill_s_per_token > 0.0:
+            waiting = max(0, waiting - int((now - self.progress_at) / prefill_s_per_token))
+        if self.outside <= 0.0:
+            return Load(self.decoding, self.waiting, waiting, self.context_tokens)
+        mean = self.context_tokens / self.decoding if self.decoding else 1000.0
+        return Load(
+            self.decoding + round(self.outside),
+            self.waiting,
+            waiting,
+            self.context_tokens + self.outside * mean,
+        )
+
+    def overdue(self) -> Iterable[Permit]:
+        """Permits that have not seen a token yet."""
+        return (p for p in self.permits.values() if p.first_token is None)

@@ -1,0 +1,109 @@
+"""One frozen `DeploymentView` per candidate: the only place where the five families meet."""
+
+from __future__ import annotations
+
+import math
+
+from router.complexity.estimator import Scored
+from router.core.fleet import Member
+from router.core.ticket import Ticket
+from router.domain.slo import Objectives
+from router.domain.view import DeploymentView, Load
+from router.learning.length import LengthModel
+from router.learning.quality import QualityModel
+from router.stats.normal import below
+
+_E2E_SIGMA = 0.6
+"""Spread of the log of end-to-end time: output length is most of it."""
+
+
+class Viewer:
+    """Fills views from the models; one per controller."""
+
+    def __init__(self, lengths: LengthModel, qualities: QualityModel) -> None:
+        self._lengths = lengths
+        self._qualities = qualities
+
+    def quality(self, scored: Scored, member: Member) -> tuple[float, float]:
+        """P(adequate) of this member's model for the request, and its lower bound."""
+        deployment = member.deployment
+        estimate = scored.of(deployment.model, deployment.tier)
+        return self._qualities.correct(estimate, deployment.model, scored.use_case)
+
+    def view(self, member: Member, ticket: Ticket, *, now: float, paced: bool) -> DeploymentView:
+        """Everything a filter or scorer may read about one deployment for one request."""
+        deployment, request, account = member.deployment, ticket.request, member.account
+        p_adequate, p_low = self.quality(ticket.scored, member)
+        output = self._lengths.expect(ticket.request_class.name, deployment.model, request.max_tokens)
+        load = account.load(now, member.prefill_s_per_token if account.waiting else 0.0)
+        if member.batch is None:
+            predicted = member.latency.predict(load, request.input_tokens, output, account.prefill_rate.at(now))
+            ttft, tpot = predicted.ttft_s, predicted.tpot_s
+            work = member.latency.work_s(request.input_tokens, output)
+        else:
+            ttft, tpot = _batch_wait_s(member, load), 0.0
+            work = member.batch.expected_s(1) / member.batch.max_items
+        waited = now - request.arrived
+        e2e = ttft + tpot * max(output - 1.0, 0.0)
+        p_slo, pressure = _promises(member, ticket, waited, ttft, tpot, e2e, now)
+        capacity = 0.0
+        if paced:
+            member.price.observe(pressure, now=now)
+            typical = member.typical_work.mean
+            capacity = member.price.value(pressure) * (work / typical if typical > 0.0 else 1.0)
+        seen = member.latency.last_observed
+        return DeploymentView(
+            deployment,
+            member.circuit.health,
+            member.circuit.blocked(now=now) or "",
+            load,
+            member.limit.value,
+            p_adequate,
+            p_low,
+            output,
+            ttft,
+            tpot,
+            e2e,
+            p_slo,
+            deployment.price.cost_usd(request.input_tokens, output),
+            work,
+            capacity,
+            member.quota is None or member.quota.has_room(request.input_tokens, output, now=now),
+            math.inf if seen is None else now - seen,
+        )
+
+
+def _batch_wait_s(member: Member, load: Load) -> float:
+    """Half a running batch and then our own, with all who wait."""
+    tuner = member.batch
+    assert tuner is not None
+    waiting = load.waiting_sequences
+    batches, rest = divmod(waiting, tuner.max_items)
+    running = 0.5 * tuner.expected_s(min(waiting, tuner.max_items)) if waiting else 0.0
+    return running + batches * tuner.expected_s(tuner.max_items) + tuner.expected_s(rest + 1)
+
+
+def _promises(
+    member: Member, ticket: Ticket, waited: float, ttft: float, tpot: float, e2e: float, now: float
+) -> tuple[float, float]:
+    """P(every objective and the deadline are met), and how hard the prediction presses on the latency objectives."""
+    objectives: Objectives = ticket.request_class.objectives
+    latency = member.latency
+    p, pressure = 1.0, 0.0
+    if objectives.ttft is not None:
+        left = objectives.ttft.threshold_s - waited
+        p = latency.p_ttft(ttft, left)
+        own = latency.prefill_s_per_token * ticket.request.input_tokens
+        pressure = (ttft - own) / max(left - own, 0.05 * objectives.ttft.threshold_s)
+    if objectives.tpot is not None:
+        p *= latency.p_tpot(tpot, objectives.tpot.threshold_s) if member.batch is None else 1.0
+        pressure = max(pressure, tpot / objectives.tpot.threshold_s)
+    bounds = [] if objectives.e2e is None else [objectives.e2e.threshold_s - waited]
+    if ticket.deadline is not None:
+        bounds.append(ticket.deadline - now)
+    if bounds:
+        left = min(bounds)
+        sigma = _E2E_SIGMA if tpot else 0.2
+        p *= below(math.log(left), math.log(max(e2e, 1e-6)), sigma) if left > 0.0 else 0.0
+        pressure = max(pressure, e2e / left if left > 0.0 else 2.0) if objectives.ttft is None else pressure
+    return p, pressure

@@ -1,0 +1,79 @@
+"""The pick, with its evidence."""
+
+from __future__ import annotations
+
+from typing import NewType
+
+from msgspec import Struct
+
+from router.domain.deployment import DeploymentName
+
+DecisionId = NewType("DecisionId", str)
+
+
+class Terms(Struct, frozen=True, gc=False):
+    """What one candidate was predicted to do and what each part added to its score.
+
+    `score = useful + floor - cost - capacity`: `useful = P(SLO) * P(adequate)`, the rest are the prices times
+    what the candidate uses of floor slack, dollars and reserved or scarce capacity.
+    """
+
+    p_slo: float
+    p_adequate: float
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+    output_tokens: float
+    cost_usd: float
+    useful: float
+    floor: float
+    cost: float
+    capacity: float
+
+
+class Candidate(Struct, frozen=True):
+    """What stands after the filters. `propensity` is the probability that the picker chose it."""
+
+    deployment: DeploymentName
+    score: float
+    terms: Terms
+    propensity: float = 0.0
+
+
+class Exclusion(Struct, frozen=True):
+    """Why a deployment could not serve: `code` from a closed set, `detail` for people."""
+
+    deployment: DeploymentName
+    code: str
+    detail: str = ""
+
+
+class Prices(Struct, frozen=True):
+    """The dual prices in force: per unit of floor slack, per dollar, and per second of each deployment's work."""
+
+    floor: float
+    usd: float
+    capacity: dict[str, float]
+
+
+class Decision(Struct, frozen=True):
+    """One pick. `binding` names the constraint that decided it; `propensity` is the probability of the pick."""
+
+    id: DecisionId
+    request_id: str
+    request_class: str
+    tenant: str
+    at: float
+    now: float
+    policy: str
+    picker: str
+    complexity: float
+    features: tuple[tuple[str, float], ...]
+    candidates: tuple[Candidate, ...]
+    excluded: tuple[Exclusion, ...]
+    chosen: DeploymentName
+    propensity: float
+    binding: str
+    prices: Prices
+    input_tokens: int
+    decide_s: float = 0.0

@@ -1,0 +1,107 @@
+"""One routable copy of a model: model, backend, capacity, price."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NewType
+
+from msgspec import Struct
+
+from router.domain.request import Capability
+
+DeploymentName = NewType("DeploymentName", str)
+
+
+class Tier(StrEnum):
+    """Which end of the price list a model stands at. A prior about quality, never a rule about speed."""
+
+    SMALL = "small"
+    LARGE = "large"
+
+
+class Kind(StrEnum):
+    """How a deployment takes work.
+
+    `continuous` joins requests step by step (vLLM, on-demand APIs), `batch` takes one formed batch at a time,
+    `provisioned` is reserved capacity paid by the hour and bounded by tokens a minute.
+    """
+
+    CONTINUOUS = "continuous"
+    BATCH = "batch"
+    PROVISIONED = "provisioned"
+
+
+class Price(Struct, frozen=True):
+    """USD per million tokens, and per hour for reserved capacity (paid whether used or not)."""
+
+    input_usd_per_mtok: float
+    output_usd_per_mtok: float
+    hourly_usd: float = 0.0
+
+    def cost_usd(self, input_tokens: float, output_tokens: float) -> float:
+        """Dollars for one call's tokens."""
+        return (input_tokens * self.input_usd_per_mtok + output_tokens * self.output_usd_per_mtok) * 1e-6
+
+
+class StepProfile(Struct, frozen=True):
+    """Seconds of one server step: `base + per_sequence*B + per_context_token*ctx + per_prefill_token*P`.
+
+    B sequences decode with ctx context tokens in all while P prompt tokens are taken in (Sarathi-Serve's chunked
+    prefill; constants fitted per model, see `router.control.profiles`).
+    """
+
+    base_s: float
+    per_sequence_s: float
+    per_context_token_s: float
+    per_prefill_token_s: float
+    step_token_budget: int = 2048
+    source: str = "prior"
+
+
+class BatchProfile(Struct, frozen=True):
+    """Seconds of one batch of n items: `base + per_item*n`."""
+
+    base_s: float
+    per_item_s: float
+
+
+class TokenQuota(Struct, frozen=True):
+    """Tokens a minute that a reserved deployment may take in and give out."""
+
+    input_tokens_per_min: float
+    output_tokens_per_min: float
+
+
+class Address(Struct, frozen=True):
+    """Where and how a backend reaches the model. Secrets are named, never held.
+
+    `backend` is a registry key (`openai_http`, `bedrock`, `simulated`); `target` is the model id, inference
+    profile or provisioned ARN there; `api_key_env` names the environment variable that holds the key.
+    """
+
+    backend: str
+    target: str
+    url: str | None = None
+    region: str | None = None
+    api_key_env: str | None = None
+    ca_file: str | None = None
+
+
+class Deployment(Struct, frozen=True):
+    """One routable copy: model + backend + capacity + price."""
+
+    name: DeploymentName
+    group: str
+    model: str
+    tier: Tier
+    kind: Kind
+    address: Address
+    price: Price
+    step: StepProfile | None = None
+    batch: BatchProfile | None = None
+    quota: TokenQuota | None = None
+    max_in_flight: int | None = None
+    max_items: int = 1
+    context_tokens: int | None = None
+    capabilities: frozenset[Capability] = frozenset(Capability)
+    tags: frozenset[str] = frozenset()

@@ -1,0 +1,114 @@
+"""One call to one backend, what came back, and how it ended."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NewType
+
+from msgspec import Struct
+
+from router.domain.decision import DecisionId
+from router.domain.deployment import Deployment
+from router.domain.request import Request
+
+AttemptId = NewType("AttemptId", str)
+
+
+class Attempt(Struct, frozen=True):
+    """One call to one backend. `stream` says whether to ask upstream for a stream (measured, even if the
+    client wants one body); `max_tokens`, `temperature`, `top_p` are what the class fills in where silent."""
+
+    id: AttemptId
+    decision_id: DecisionId
+    request: Request
+    deployment: Deployment
+    number: int
+    started: float
+    deadline: float | None
+    stream: bool
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+
+class Usage(Struct, frozen=True):
+    """Tokens as the backend counted them. `cached_tokens` is part of `input_tokens`."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+
+
+class Delta(Struct, frozen=True):
+    """A piece of an answer.
+
+    `choices` is the JSON array of an OpenAI chunk (`whole=False`) or of a complete response (`whole=True`);
+    it is passed on as it came. `tokens` is how many tokens this piece holds (an estimate until `usage`).
+    """
+
+    choices: bytes = b"[]"
+    tokens: int = 0
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    whole: bool = False
+    served_model: str | None = None
+
+
+class Ending(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Outcome(Struct, frozen=True):
+    """How one attempt ended, with monotonic times. `error_code` and `retry_after_s` are set when it failed."""
+
+    attempt: Attempt
+    ending: Ending
+    ended: float
+    first_token: float | None
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    cost_source: str = "price"
+    finish_reason: str | None = None
+    served_model: str | None = None
+    error_code: str | None = None
+    retry_after_s: float | None = None
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Mean gap between tokens; 0 for a single token, `None` where no first token was seen."""
+        if self.first_token is None:
+            return None
+        if self.output_tokens <= 1:
+            return 0.0
+        return (self.ended - self.first_token) / (self.output_tokens - 1)
+
+
+class Receipt(Struct, frozen=True):
+    """What a reply says about how it was made: header and user-property values."""
+
+    decision_id: str
+    deployment: str
+    model: str
+    policy: str
+    attempts: int
+    cost_usd: float
+    overhead_s: float
+    request_class: str = ""
+    complexity: float | None = None
+    ttft_s: float | None = None
+    queue_s: float = 0.0
+
+
+class Reply(Struct, frozen=True):
+    """A finished answer: `choices` is the JSON array of a complete OpenAI response."""
+
+    request: Request
+    choices: bytes
+    usage: Usage
+    receipt: Receipt
+    created: int

@@ -1,0 +1,111 @@
+"""What was promised: objectives, floors and the request class that carries them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Indicator(StrEnum):
+    """What is measured. All three latencies count from arrival at the router; TPOT is the mean gap of tokens."""
+
+    TTFT = "ttft"
+    TPOT = "tpot"
+    E2E = "e2e"
+    AVAILABILITY = "availability"
+
+
+class Objective(Struct, frozen=True):
+    """`indicator <= threshold_s` for at least `target` of the requests in `window_s`."""
+
+    indicator: Indicator
+    threshold_s: float
+    target: float = 0.99
+    window_s: float = 30 * 86400.0
+
+
+class Objectives(Struct, frozen=True):
+    """The latency objectives of one class, by indicator; `None` where nothing is promised."""
+
+    ttft: Objective | None = None
+    tpot: Objective | None = None
+    e2e: Objective | None = None
+    availability: Objective | None = None
+
+    def each(self) -> tuple[Objective, ...]:
+        """Those that exist."""
+        return tuple(o for o in (self.ttft, self.tpot, self.e2e, self.availability) if o is not None)
+
+
+class FloorUnderOverload(StrEnum):
+    """What gives when quality floor and load cannot both be met."""
+
+    SHED = "shed"
+    DEGRADE = "degrade"
+
+
+class QualityFloor(Struct, frozen=True):
+    """Least share adequate among what is served. `reference` names the model an answer must match, if any."""
+
+    ratio: float
+    reference: str | None = None
+    under_overload: FloorUnderOverload = FloorUnderOverload.SHED
+
+
+class Goal(StrEnum):
+    """What is maximised once promises hold: the most useful answers, or the least cost."""
+
+    USEFUL = "useful"
+    COST = "cost"
+
+
+class PastDeadline(StrEnum):
+    """What becomes of a request whose deadline passes before its first token."""
+
+    FAIL = "fail"
+    ANSWER_LATE = "answer_late"
+
+
+class Match(Struct, frozen=True):
+    """Which requests fall in a class: every stated condition must hold. Globs as in MQTT for topics, `*` elsewhere."""
+
+    classes: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    use_cases: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, str], ...] = ()
+    min_input_tokens: int | None = None
+    max_input_tokens: int | None = None
+
+
+class Parameters(Struct, frozen=True):
+    """Sampling parameters filled in only where the request is silent."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+
+
+class RequestClass(Struct, frozen=True):
+    """A policy group of requests: who falls in it, what is promised, what may be done for it."""
+
+    name: str
+    match: Match = Match()
+    objectives: Objectives = Objectives()
+    floor: QualityFloor | None = None
+    goal: Goal = Goal.USEFUL
+    deadline_s: float | None = None
+    past_deadline: PastDeadline = PastDeadline.FAIL
+    priority: int = 0
+    sheddable: bool = False
+    deployments: tuple[str, ...] = ()
+    """Names, groups, models or tiers that may serve the class; empty means any."""
+    parameters: Parameters = Parameters()
+    exploration_ratio: float = 0.0
+    max_retries: int = 2
+    hedge_after_s: float | None = None
+    budget_usd_per_request: float | None = None
+    batch_wait_s: float = 0.0
+    """Longest deliberate wait to fill a batch."""

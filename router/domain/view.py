@@ -1,0 +1,51 @@
+"""What the decision sees of one deployment, frozen at one instant."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from router.domain.deployment import Deployment
+
+
+class Health(StrEnum):
+    """Circuit state of a deployment."""
+
+    OK = "ok"
+    PROBING = "probing"
+    OPEN = "open"
+
+
+class Load(Struct, frozen=True, gc=False):
+    """What is in flight on a deployment: from the local ledger, corrected by scraped load where there is some."""
+
+    sequences: int
+    waiting_sequences: int
+    waiting_tokens: int
+    context_tokens: float
+    oldest_waiting_s: float = 0.0
+
+
+class DeploymentView(Struct, frozen=True, gc=False):
+    """One candidate as the five families see it, filled in one place: `core.views`."""
+
+    deployment: Deployment
+    health: Health
+    health_detail: str
+    load: Load
+    limit: float | None
+    p_adequate: float
+    p_adequate_low: float
+    output_tokens: float
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+    p_slo: float
+    cost_usd: float
+    work_s: float
+    """Server seconds this request is expected to take of the deployment."""
+    capacity_price: float
+    quota_ok: bool
+    age_s: float
+    """Seconds since the last observation of this deployment."""

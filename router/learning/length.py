@@ -1,0 +1,82 @@
+"""How long will the answer be?
+
+Log-normal per request class and model, learned from what ended; longer prompts within a class make little difference
+that the class does not already tell. Falls back from (class, model) to model to the prior.
+"""
+
+from __future__ import annotations
+
+import math
+
+from router.stats.ewma import Ewma
+
+_PRIOR_LOG_MEAN = math.log(150.0)
+_PRIOR_LOG_VARIANCE = 0.8
+_HALF_LIFE_S = 900.0
+_BELIEF = 8.0
+_MAX_KEYS = 4096
+_P97_SCORE = 1.8808
+"""Standard normal quantile of .97."""
+
+
+class LengthModel:
+    """Output tokens by (class, model)."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[tuple[str, str], Ewma] = {}
+        self._by_model: dict[str, Ewma] = {}
+
+    def expect(self, request_class: str, model: str, max_tokens: int | None) -> float:
+        """Mean output tokens, cut at `max_tokens`."""
+        learned = self._find(request_class, model)
+        if learned is None:
+            mean = math.exp(_PRIOR_LOG_MEAN + 0.5 * _PRIOR_LOG_VARIANCE)
+        else:
+            mean = math.exp(learned.mean + 0.5 * min(learned.variance, 2.0))
+        return mean if max_tokens is None else min(mean, float(max_tokens))
+
+    def p97(self, request_class: str, model: str) -> float:
+        """The length that 97 % of answers stay under."""
+        learned = self._find(request_class, model)
+        mean, variance = (_PRIOR_LOG_MEAN, _PRIOR_LOG_VARIANCE) if learned is None else (learned.mean, learned.variance)
+        return math.exp(mean + _P97_SCORE * math.sqrt(variance))
+
+    def observe(self, request_class: str, model: str, output_tokens: int, *, now: float) -> None:
+        """One answer that ended by itself."""
+        value = math.log(max(output_tokens, 1))
+        self._at(self._by_model, model).update(value, now=now)
+        key = (request_class, model)
+        if key in self._by_key or len(self._by_key) < _MAX_KEYS:
+            if key not in self._by_key:
+                parent = self._by_model[model]
+                self._by_key[key] = _fresh(parent.mean, parent.variance)
+            self._by_key[key].update(value, now=now)
+
+    def _find(self, request_class: str, model: str) -> Ewma | None:
+        return self._by_key.get((request_class, model)) or self._by_model.get(model)
+
+    @staticmethod
+    def _at(table: dict[str, Ewma], key: str) -> Ewma:
+        if key not in table:
+            table[key] = _fresh(_PRIOR_LOG_MEAN, _PRIOR_LOG_VARIANCE)
+        return table[key]
+
+    def state(self) -> dict[str, list[float]]:
+        """What a checkpoint keeps."""
+        models = {f"\t{m}": [e.mean, e.variance, e.weight] for m, e in self._by_model.items()}
+        keys = {f"{c}\t{m}": [e.mean, e.variance, e.weight] for (c, m), e in self._by_key.items()}
+        return models | keys
+
+    def restore(self, state: dict[str, list[float]]) -> None:
+        """Take up a checkpoint."""
+        for key, (mean, variance, weight) in state.items():
+            name, _, model = key.partition("\t")
+            learned = Ewma(_HALF_LIFE_S, mean=mean, variance=variance, weight=weight)
+            if name:
+                self._by_key[(name, model)] = learned
+            else:
+                self._by_model[model] = learned
+
+
+def _fresh(mean: float, variance: float) -> Ewma:
+    return Ewma(_HALF_LIFE_S, mean=mean, variance=variance, weight=_BELIEF)

@@ -1,0 +1,189 @@
+"""Deployments as written to deployments as routed: replicas spread out, prices and step figures looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from router.control.profiles import family, known_families, profile_for
+from router.domain.deployment import (
+    Address,
+    BatchProfile,
+    Deployment,
+    DeploymentName,
+    Kind,
+    Price,
+    StepProfile,
+    TokenQuota,
+)
+from router.domain.errors import PolicyError
+from router.policy.parse import Path, Source
+from router.policy.schema_fleet import DeploymentSpec, PriceSpec
+from router.policy.schema_json import suggestion
+
+RESERVED = frozenset({"auto"})
+_NEEDS: dict[str, tuple[str, ...]] = {"openai_http": ("url",), "bedrock": ("target",), "simulated": ()}
+_TAKES: dict[str, tuple[str, ...]] = {
+    "openai_http": ("url", "api_key_env", "ca_file"),
+    "bedrock": ("url", "region", "ca_file"),
+    "simulated": (),
+}
+_ONLY_WITH: dict[str, Kind] = {
+    "batch_ms": Kind.BATCH,
+    "max_items": Kind.BATCH,
+    "tokens_per_min": Kind.PROVISIONED,
+    "hourly_usd": Kind.PROVISIONED,
+}
+_REQUIRED_BY: dict[Kind, tuple[str, ...]] = {
+    Kind.CONTINUOUS: (),
+    Kind.BATCH: ("batch_ms",),
+    Kind.PROVISIONED: ("tokens_per_min", "hourly_usd"),
+}
+
+
+def compile_fleet(
+    sources: Sequence[Source], prices: Mapping[str, PriceSpec]
+) -> tuple[tuple[Deployment, ...], list[PolicyError]]:
+    """Every deployment of every document in order, and what is wrong with them."""
+    fleet: dict[str, Deployment] = {}
+    groups: set[str] = set()
+    problems: list[PolicyError] = []
+    for source, path, spec in _each(sources):
+        found = [*_unfit(source, path, spec)]
+        price = _price(spec, prices)
+        if price is None:
+            found.append(source.problem(path, _no_price(spec, prices)))
+        names = [spec.name] if spec.replicas == 1 else [f"{spec.name}-{i}" for i in range(spec.replicas)]
+        taken = next((n for n in (spec.name, *names) if n in fleet or n in groups), None)
+        if taken is not None:
+            found.append(source.problem((*path, "name"), f"the name `{taken}` is taken by an earlier deployment"))
+        if spec.name in RESERVED:
+            found.append(source.problem((*path, "name"), f"`{spec.name}` as `model` already means any deployment"))
+        problems += found
+        groups.add(spec.name)
+        if not found and price is not None:
+            fleet |= {name: _deployment(spec, name, i, price) for i, name in enumerate(names)}
+    return tuple(fleet.values()), problems
+
+
+def _each(sources: Sequence[Source]) -> Iterator[tuple[Source, Path, DeploymentSpec]]:
+    for source in sources:
+        for key in ("deployments", "fleet"):
+            for i, spec in enumerate(getattr(source.document, key)):
+                yield source, (key, i), spec
+
+
+def _unfit(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyError]:
+    """Fields that are missing for, or mean nothing to, this backend or this kind."""
+    written = spec.model_fields_set
+    yield from (
+        source.problem(path, f"a {spec.backend} deployment needs `{field}`")
+        for field in _NEEDS[spec.backend]
+        if field not in written
+    )
+    yield from (
+        source.problem((*path, field), f"`{field}` means nothing to a {spec.backend} deployment", key=True)
+        for field in ("url", "region", "api_key_env", "ca_file")
+        if field in written and field not in _TAKES[spec.backend]
+    )
+    yield from (
+        source.problem(path, f"a {spec.kind} deployment needs `{field}`")
+        for field in _REQUIRED_BY[spec.kind]
+        if field not in written
+    )
+    yield from (
+        source.problem((*path, field), f"`{field}` is only for {kind} deployments", key=True)
+        for field, kind in _ONLY_WITH.items()
+        if field in written and spec.kind is not kind
+    )
+    yield from _unfit_steps(source, path, spec)
+    if spec.replicas > 1 and spec.url is not None and "{replica}" not in spec.url:
+        message = "every replica would have this address: put `{replica}` where the number goes"
+        yield source.problem((*path, "url"), message)
+
+
+def _unfit_steps(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyError]:
+    if spec.profile is not None and family(spec.profile) is None:
+        known = known_families()
+        hint = suggestion(spec.profile, known) or f"; there are: {', '.join(known)}"
+        yield source.problem((*path, "profile"), f"no figures ship for `{spec.profile}`{hint}")
+    if spec.profile is not None and spec.step_ms is not None:
+        yield source.problem((*path, "step_ms"), "`profile` and `step_ms` say the same: keep one", key=True)
+    if spec.step_ms is not None and spec.step_ms.base == 0:
+        yield source.problem((*path, "step_ms", "base"), "a step takes some time: write more than 0")
+
+
+def _price(spec: DeploymentSpec, prices: Mapping[str, PriceSpec]) -> Price | None:
+    """Own price, else that of the model; tokens of reserved capacity are free unless it says otherwise."""
+    found = spec.price_usd_per_mtok
+    if found is None and spec.kind is Kind.PROVISIONED:
+        found = PriceSpec(input=0.0, output=0.0)
+    found = found or prices.get(spec.model)
+    return None if found is None else Price(found.input, found.output, spec.hourly_usd or 0.0)
+
+
+def _no_price(spec: DeploymentSpec, prices: Mapping[str, PriceSpec]) -> str:
+    hint = suggestion(spec.model, tuple(prices))
+    return (
+        f"no price: give `price_usd_per_mtok` here, or {{input, output}} for `{spec.model}` under `prices.models`{hint}"
+    )
+
+
+def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price) -> Deployment:
+    address = Address(
+        backend=spec.backend,
+        target=spec.target or spec.model,
+        url=spec.url.replace("{replica}", str(replica)) if spec.url is not None else None,
+        region=spec.region,
+        api_key_env=spec.api_key_env,
+        ca_file=spec.ca_file,
+    )
+    return Deployment(
+        name=DeploymentName(name),
+        group=spec.name,
+        model=spec.model,
+        tier=spec.tier,
+        kind=spec.kind,
+        address=address,
+        price=price,
+        step=_step(spec),
+        batch=_batch(spec),
+        quota=_quota(spec),
+        max_in_flight=spec.max_in_flight,
+        max_items=spec.max_items,
+        context_tokens=spec.context_tokens,
+        capabilities=frozenset(spec.capabilities),
+        tags=frozenset(spec.tags),
+    )
+
+
+def _step(spec: DeploymentSpec) -> StepProfile | None:
+    if spec.kind is Kind.BATCH:
+        return None
+    if (own := spec.step_ms) is None:
+        shipped = profile_for(spec.profile or spec.model, spec.tier)
+        return StepProfile(
+            shipped.base_s,
+            shipped.per_sequence_s,
+            shipped.per_context_token_s,
+            shipped.per_prefill_token_s,
+            step_token_budget=spec.step_token_budget,
+            source=shipped.source,
+        )
+    return StepProfile(
+        own.base / 1e3,
+        own.per_sequence / 1e3,
+        own.per_context_token / 1e3,
+        own.per_prefill_token / 1e3,
+        step_token_budget=spec.step_token_budget,
+        source="policy",
+    )
+
+
+def _batch(spec: DeploymentSpec) -> BatchProfile | None:
+    own = spec.batch_ms
+    return None if own is None else BatchProfile(own.base / 1e3, own.per_item / 1e3)
+
+
+def _quota(spec: DeploymentSpec) -> TokenQuota | None:
+    own = spec.tokens_per_min
+    return None if own is None else TokenQuota(own.input, own.output)

@@ -1,0 +1,58 @@
+"""What did the operator write? One document of a policy directory."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from router.policy.schema_class import ClassSpec, ClassTerms
+from router.policy.schema_fleet import DeploymentSpec, PriceSpec
+from router.policy.schema_values import Amount, Count, Duration, Spec, Text
+
+
+class PricesSpec(Spec):
+    """What things cost and what an answer is worth."""
+
+    usd_per_useful: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """What one useful answer is worth in USD, the exchange rate between quality and cost; absent: 0.02."""
+    models: dict[Text, PriceSpec] = Field(default_factory=dict)
+    """USD per million tokens by model, for deployments that bring no price of their own."""
+
+
+class BoundsSpec(Spec):
+    """Limits on everything the controller tunes by itself; it moves only inside them."""
+
+    limit_min: Count = 1
+    """Least calls at once that a deployment is cut down to."""
+    limit_max: Count = 1024
+    """Most calls at once that a deployment may rise to."""
+    queue_requests: Count = 10_000
+    """Most requests waiting in the router."""
+    queue_wait: Duration = 60.0
+    """Longest wait in the router's queue."""
+    floor_price_max: Amount = 8.0
+    """Ceiling of the price that keeps the quality floor."""
+    capacity_price_max: Amount = 20.0
+    """Ceiling of the price of scarce capacity."""
+    batch_items_max: Count = 256
+    """Largest batch."""
+
+
+class Document(Spec):
+    """One YAML file of a policy directory. `defaults` and `bounds` stand in one file only; lists add up."""
+
+    defaults: ClassTerms | None = None
+    """What holds for every class that does not say otherwise, field by field."""
+    deployments: tuple[DeploymentSpec, ...] = ()
+    """The fleet."""
+    fleet: tuple[DeploymentSpec, ...] = ()
+    """Another word for `deployments`."""
+    prices: PricesSpec | None = None
+    """Prices by model, and what a useful answer is worth."""
+    classes: tuple[ClassSpec, ...] = ()
+    """Request classes."""
+    one_class: ClassSpec | None = Field(None, alias="class")
+    """One request class, where a file holds just one."""
+    bounds: BoundsSpec | None = None
+    """Limits on what the controller tunes by itself."""

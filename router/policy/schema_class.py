@@ -1,0 +1,204 @@
+"""What a request class may say: who falls in it, what is promised, what may be done for it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from router.domain.slo import FloorUnderOverload, Goal, Indicator, PastDeadline
+from router.policy.match import topic_filter_problem
+from router.policy.schema_values import Count, Duration, Name, Ratio, Spec, Target, Text, Texts, Wait
+
+
+def _short_or_list(value: Any) -> str:
+    return "(list)" if isinstance(value, list) else "(short)"
+
+
+def _short_or_mapping(value: Any) -> str:
+    return "(mapping)" if isinstance(value, dict) else "(short)"
+
+
+def _mapping_or_list(value: Any) -> str:
+    return "(list)" if isinstance(value, list) else "(mapping)"
+
+
+def _checked_filters(filters: tuple[str, ...]) -> tuple[str, ...]:
+    for topic_filter in filters:
+        if problem := topic_filter_problem(topic_filter):
+            raise PydanticCustomError("topic_filter", "not an MQTT topic filter: {why}", {"why": problem})
+    return filters
+
+
+class TokenRange(Spec):
+    """How long the prompt is."""
+
+    min: Annotated[int, Field(ge=0)] | None = None
+    """Least input tokens, inclusive."""
+    max: Annotated[int, Field(ge=0)] | None = None
+    """Most input tokens, inclusive."""
+
+
+class MatchSpec(Spec):
+    """Which requests fall in the class: every stated condition must hold; no condition, every request."""
+
+    classes: Texts = ()
+    """Names that requests may ask for besides the name of this class; `*` is a wildcard."""
+    topics: Annotated[Texts, AfterValidator(_checked_filters)] = ()
+    """MQTT topic filters (`+` is one level, `#` the rest) over the full topic of the request."""
+    tenants: Texts = ()
+    """Tenants; `*` is a wildcard. Holds even where a request names the class."""
+    models: Texts = ()
+    """The `model` that the request asks for; `*` is a wildcard."""
+    use_cases: Texts = ()
+    """Use cases that the classifier recognises in the prompt; `*` is a wildcard."""
+    attributes: dict[Text, str] = Field(default_factory=dict)
+    """User properties that must be there, with their values; `*` is a wildcard in a value."""
+    input_tokens: TokenRange = TokenRange()
+    """Length of the prompt in tokens."""
+
+
+class TimeWindow(Spec):
+    """OpenSLO's spelling of a window."""
+
+    duration: Duration
+    """Length of the window, such as 30d."""
+    is_rolling: Literal[True] = Field(True, alias="isRolling")
+    """Only rolling windows are kept."""
+
+
+Window = Annotated[
+    Annotated[Duration, Tag("(short)")]
+    | Annotated[Annotated[tuple[TimeWindow, ...], Field(min_length=1, max_length=1)], Tag("(list)")],
+    Discriminator(_short_or_list),
+]
+
+
+class ObjectiveTerms(Spec):
+    """What is promised of one indicator, in OpenSLO's words."""
+
+    threshold: Duration | None = None
+    """A request is good when the indicator is at most this, such as 500ms. Not for availability."""
+    target: Target = 0.99
+    """Share of requests that must be good, such as 99%."""
+    time_window: Window = Field(30 * 86400.0, alias="timeWindow")
+    """Over how long the target is kept, such as 30d."""
+    budgeting_method: Literal["Occurrences"] = Field("Occurrences", alias="budgetingMethod")
+    """How the error budget is counted: each request once."""
+
+
+class ObjectiveItem(ObjectiveTerms):
+    """One objective in a list."""
+
+    indicator: Indicator
+    """ttft: first token; tpot: mean gap of tokens; e2e: last token; availability: answered at all.
+    Latencies count from arrival at the router."""
+
+
+LatencyObjective = Annotated[
+    Annotated[Duration, Tag("(short)")] | Annotated[ObjectiveTerms, Tag("(mapping)")],
+    Discriminator(_short_or_mapping),
+]
+AvailabilityObjective = Annotated[
+    Annotated[Target, Tag("(short)")] | Annotated[ObjectiveTerms, Tag("(mapping)")],
+    Discriminator(_short_or_mapping),
+]
+
+
+class ObjectivesByName(Spec):
+    """Objectives by indicator, short (`ttft: 500ms`) or with their terms."""
+
+    ttft: LatencyObjective | None = None
+    """Time to the first token, from arrival at the router."""
+    tpot: LatencyObjective | None = None
+    """Mean gap between tokens."""
+    e2e: LatencyObjective | None = None
+    """Time to the last token, from arrival at the router."""
+    availability: AvailabilityObjective | None = None
+    """Share of requests that must be answered, such as 99.9%."""
+
+
+ObjectivesSpec = Annotated[
+    Annotated[ObjectivesByName, Tag("(mapping)")] | Annotated[tuple[ObjectiveItem, ...], Tag("(list)")],
+    Discriminator(_mapping_or_list),
+]
+
+
+class FloorTerms(Spec):
+    """Least share adequate among what is served."""
+
+    ratio: Ratio
+    """Least share of adequate answers, such as 0.9 or 90%."""
+    reference: Text | None = None
+    """Model that an answer must be as good as to be adequate; absent: quality of 0.5 or more."""
+    under_overload: FloorUnderOverload = FloorUnderOverload.SHED
+    """shed: refuse what cannot be answered well; degrade: let the floor give."""
+
+
+FloorSpec = Annotated[
+    Annotated[Ratio, Tag("(short)")] | Annotated[FloorTerms, Tag("(mapping)")],
+    Discriminator(_short_or_mapping),
+]
+
+
+class ParametersSpec(Spec):
+    """Sampling parameters, filled in only where the request is silent."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Sampling temperature, 0 to 2."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Nucleus sampling mass, above 0 up to 1."""
+    max_tokens: Count | None = None
+    """Ceiling on output tokens."""
+
+
+class BudgetSpec(Spec):
+    """What may be spent."""
+
+    usd_per_request: Annotated[float, Field(gt=0)] | None = None
+    """Most that one request may be expected to cost, in USD."""
+
+
+class ClassTerms(Spec):
+    """What a class may say besides its name; under `defaults` it holds for every class that is silent."""
+
+    objectives: ObjectivesSpec = ObjectivesByName()
+    """What is promised: a mapping by indicator, or a list in OpenSLO's words."""
+    floor: FloorSpec | None = None
+    """Least share of adequate answers: a ratio, or its terms."""
+    goal: Goal = Goal.USEFUL
+    """What is maximised once the promises hold: useful answers, or least cost."""
+    deadline: Duration | None = None
+    """Hard limit from arrival to the last token, where the request brings none of its own."""
+    past_deadline: PastDeadline = PastDeadline.FAIL
+    """What becomes of a request whose deadline passes before its first token."""
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """Higher goes first where requests compete."""
+    sheddable: bool = False
+    """May be refused under overload so that others keep their promises."""
+    deployments: Texts = ()
+    """Who may serve: deployment names, groups, models or tiers; absent means any."""
+    parameters: ParametersSpec = ParametersSpec()
+    """Sampling parameters filled in where the request is silent."""
+    exploration: Ratio = 0.0
+    """Share of requests that may go elsewhere to learn, such as 2%."""
+    max_retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """Further calls after a failed one, all under the one deadline."""
+    hedge_after: Duration | None = None
+    """Start a second call elsewhere when no token has come for this long."""
+    budget: BudgetSpec = BudgetSpec()
+    """What may be spent."""
+    batch_wait: Wait = 0.0
+    """Longest deliberate wait to fill a batch."""
+
+
+class ClassSpec(ClassTerms):
+    """One request class."""
+
+    name: Name
+    """Name of the class; a request may ask for it as `model`, or by the user property `class`."""
+    order: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    """Classes are tried by order, then file name, then position; the one that matches everything is last."""
+    match: MatchSpec = MatchSpec()
+    """Which requests fall in the class; absent matches everything."""

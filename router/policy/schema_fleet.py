@@ -1,0 +1,108 @@
+"""What a deployment may say: model, backend, capacity, price."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from router.domain.deployment import Kind, Tier
+from router.domain.request import Capability
+from router.policy.schema_values import ENV_NAME, URL, Amount, Count, Name, Spec, Text, Texts
+
+Milliseconds = Annotated[float, Field(ge=0, le=1e9)]
+
+
+class PriceSpec(Spec):
+    """USD per million tokens."""
+
+    input: Amount
+    """USD per million input tokens."""
+    output: Amount
+    """USD per million output tokens."""
+
+
+class StepSpec(Spec):
+    """Milliseconds of one server step: what it costs whatever is in it, and what each thing in it adds."""
+
+    base: Milliseconds
+    """Milliseconds of a step with nothing in it."""
+    per_sequence: Milliseconds
+    """Milliseconds for each sequence that is decoding."""
+    per_context_token: Milliseconds
+    """Milliseconds for each token of context held."""
+    per_prefill_token: Milliseconds
+    """Milliseconds for each prompt token taken in."""
+
+
+class BatchSpec(Spec):
+    """Milliseconds of one batch of n items: base + per_item*n."""
+
+    base: Milliseconds
+    """Milliseconds of a batch, however small."""
+    per_item: Milliseconds
+    """Milliseconds for each item."""
+
+
+class QuotaSpec(Spec):
+    """Tokens a minute of reserved capacity."""
+
+    input: Annotated[float, Field(gt=0, le=1e12)]
+    """Input tokens a minute."""
+    output: Annotated[float, Field(gt=0, le=1e12)]
+    """Output tokens a minute."""
+
+
+class DeploymentSpec(Spec):
+    """One routable copy of a model."""
+
+    name: Name
+    """Unique name; a request may force it as `model`. Replicas are called name-0, name-1 ... and share the
+    group `name`."""
+    model: Text
+    """Model name; quality is learned and prices are looked up by it."""
+    tier: Tier
+    """A prior about quality, never a rule about speed."""
+    kind: Kind = Kind.CONTINUOUS
+    """continuous: joins requests step by step (vLLM, on-demand APIs); batch: one formed batch at a time;
+    provisioned: reserved capacity paid by the hour and bounded by tokens a minute."""
+    replicas: Annotated[int, Field(ge=1, le=256)] = 1
+    """Copies, each routable on its own."""
+    backend: Literal["openai_http", "bedrock", "simulated"]
+    """How it is called."""
+    target: Text | None = None
+    """Model id there: served model name, Bedrock model id, inference profile or provisioned ARN;
+    absent means `model`."""
+    url: Annotated[str, Field(pattern=URL)] | None = None
+    """Base address of an OpenAI-compatible server, such as http://host:8000/v1; `{replica}` stands for the
+    number of the copy."""
+    region: Text | None = None
+    """AWS region; absent means the SDK's own default."""
+    api_key_env: Annotated[str, Field(pattern=ENV_NAME)] | None = None
+    """Environment variable that holds the key; keys are never written here."""
+    ca_file: Text | None = None
+    """File of the certificate authority to trust."""
+    price_usd_per_mtok: PriceSpec | None = None
+    """USD per million tokens; absent means the price of the model under `prices`."""
+    hourly_usd: Amount | None = None
+    """USD an hour of reserved capacity, paid whether used or not."""
+    tokens_per_min: QuotaSpec | None = None
+    """What reserved capacity may take in and give out."""
+    profile: Text | None = None
+    """Model whose shipped step figures are where learning starts; absent means `model`."""
+    step_ms: StepSpec | None = None
+    """Own step figures in place of a profile."""
+    step_token_budget: Count = 2048
+    """Tokens that the server takes into one step."""
+    batch_ms: BatchSpec | None = None
+    """Figures of a batch deployment."""
+    max_items: Count = 1
+    """Most items in one batch."""
+    max_in_flight: Count | None = None
+    """Most calls at once, whatever the controller would allow."""
+    context_tokens: Count | None = None
+    """Longest prompt and answer together, in tokens."""
+    capabilities: tuple[Capability, ...] = tuple(Capability)
+    """What it can do besides plain text; absent means everything."""
+    tags: Texts = ()
+    """Free labels, such as where data stays."""

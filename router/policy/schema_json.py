@@ -1,0 +1,139 @@
+"""What the schema says to an editor (JSON Schema) and to a person who got it wrong (one plain sentence)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from router.policy.schema import Document
+from router.policy.schema_values import ENV_NAME, NAME, URL
+
+Schema = Mapping[str, Any]
+
+_KINDS: dict[str, str] = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "model_type": "a mapping",
+    "string_type": "text",
+    "tuple_type": "a list",
+}
+_PATTERNS: dict[str, str] = {
+    NAME: "a name is up to 63 letters, digits, `.`, `_` and `-`, and starts with a letter or digit",
+    URL: "expected an address such as http://host:8000/v1",
+    ENV_NAME: "expected the name of an environment variable such as OPENAI_API_KEY, not the key itself",
+}
+
+
+@cache
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of one policy document, for editors that complete and underline."""
+    schema = Document.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Router policy"}
+
+
+def fields_at(path: Iterable[str | int]) -> tuple[str, ...]:
+    """The fields that may stand in the mapping at a path; steps the schema does not know are skipped."""
+    here: list[Schema] = [json_schema()]
+    for step in path:
+        below = [child for node in _branches(here) if (child := _child(node, step)) is not None]
+        here = below or here
+    names = {name: None for node in _branches(here) for name in node.get("properties", {})}
+    return tuple(names)
+
+
+def _branches(nodes: Iterable[Schema]) -> list[Schema]:
+    """The nodes with references and alternatives followed."""
+    found: list[Schema] = []
+    for node in nodes:
+        reference = node.get("$ref")
+        if reference is not None:
+            found += _branches([json_schema()["$defs"][reference.rsplit("/", 1)[1]]])
+        found += _branches([*node.get("anyOf", ()), *node.get("oneOf", ())])
+        found.append(node)
+    return found
+
+
+def _child(node: Schema, step: str | int) -> Schema | None:
+    child = node.get("items") if isinstance(step, int) else node.get("properties", {}).get(step)
+    if child is None and isinstance(step, str):
+        child = node.get("additionalProperties")
+    return child if isinstance(child, Mapping) else None
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """`, did you mean ...?` or nothing."""
+    close = get_close_matches(word, known, n=1, cutoff=0.6)
+    return f", did you mean `{close[0]}`?" if close else ""
+
+
+def wording(error: ErrorDetails) -> str:
+    """One schema error as a sentence that says what is wrong and what to write."""
+    kind = error["type"]
+    if kind in _KINDS:
+        quote = " (quote it if it is text)" if kind == "string_type" else ""
+        return f"expected {_KINDS[kind]}, got {named(error['input'])}{quote}"
+    special = _SPECIAL.get(kind)
+    if special is not None:
+        return special(error)
+    return error["msg"].replace("Input should", "must").replace("String should", "text must")
+
+
+def _missing(error: ErrorDetails) -> str:
+    return f"missing required field `{error['loc'][-1]}`"
+
+
+def _unknown(error: ErrorDetails) -> str:
+    *parent, name = error["loc"]
+    known = fields_at(parent)
+    hint = suggestion(str(name), known)
+    return f"unknown field `{name}`" + (hint or f"; there are: {', '.join(known)}")
+
+
+def _choice(error: ErrorDetails) -> str:
+    options = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+    if not options:
+        return f"must be {error['ctx']['expected'].lower()}"
+    value = error["input"]
+    hint = suggestion(value, options) if isinstance(value, str) else ""
+    return f"{named(value)} is not one of {', '.join(options)}{hint}"
+
+
+def _pattern(error: ErrorDetails) -> str:
+    return _PATTERNS[error["ctx"]["pattern"]]
+
+
+def _length(error: ErrorDetails) -> str:
+    bound = error["ctx"].get("min_length", error["ctx"].get("max_length"))
+    return f"expected {'at least' if error['type'] == 'too_short' else 'at most'} {bound} in the list"
+
+
+_SPECIAL: dict[str, Callable[[ErrorDetails], str]] = {
+    "enum": _choice,
+    "extra_forbidden": _unknown,
+    "literal_error": _choice,
+    "missing": _missing,
+    "string_pattern_mismatch": _pattern,
+    "too_long": _length,
+    "too_short": _length,
+}
+
+
+def named(value: object) -> str:
+    """What a value is, for a message."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"the number {value:g}"
+    if isinstance(value, str):
+        return f"`{value if len(value) <= 40 else value[:37] + '...'}`"
+    return "a mapping" if isinstance(value, dict) else "a list"

@@ -1,0 +1,90 @@
+"""How single values are spelled in a policy document: durations, ratios, names, lists."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+_UNIT_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ms|s|m|h|d|w)")
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%")
+
+
+class Spec(BaseModel):
+    """Base of everything a document may hold: unknown fields are refused, values keep their YAML type."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def read_duration(value: Any) -> float:
+    """Seconds out of `500ms`, `30s`, `2m`, `1h`, `30d`, `4w`, or a plain number of seconds."""
+    if isinstance(value, str) and (found := _DURATION.fullmatch(value.strip())):
+        return float(found[1]) * _UNIT_S[found[2]]
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e12:
+        return float(value)
+    raise PydanticCustomError("duration", "expected a duration such as 500ms, 30s, 2m, 1h or 30d")
+
+
+def read_ratio(value: Any) -> float:
+    """A share in [0, 1] out of `0.9` or `90%`."""
+    number: float = math.nan
+    if isinstance(value, str) and (found := _PERCENT.fullmatch(value.strip())):
+        number = round(float(found[1]) / 100, 12)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value) if abs(value) < 1e9 else math.nan
+    if not 0 <= number <= 1:
+        raise PydanticCustomError("ratio", "expected a share such as 0.9 or 90%")
+    return number
+
+
+def read_target(value: Any) -> float:
+    """A promised share, which must leave an error budget."""
+    ratio = read_ratio(value)
+    if not 0 < ratio < 1:
+        raise PydanticCustomError("target", "a target lies above 0 and below 100%: there must be an error budget")
+    return ratio
+
+
+def _listed(value: Any) -> Any:
+    """One text stands for a list of one."""
+    if isinstance(value, str):
+        return (value,)
+    return tuple(value) if isinstance(value, list) else value
+
+
+_DURATION_JSON = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^[0-9.]+ *(ms|[smhdw])$"}]}
+_RATIO_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "^[0-9.]+ *%$"}]}
+_NAMES_JSON = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+URL = r"^https?://[^\s/]+(/\S*)?$"
+ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+Text = Annotated[str, Field(min_length=1, max_length=1024)]
+Name = Annotated[str, Field(pattern=NAME)]
+Wait = Annotated[float, BeforeValidator(read_duration), WithJsonSchema(_DURATION_JSON)]
+Duration = Annotated[float, Field(gt=0), BeforeValidator(read_duration), WithJsonSchema(_DURATION_JSON)]
+Ratio = Annotated[float, BeforeValidator(read_ratio), WithJsonSchema(_RATIO_JSON)]
+Target = Annotated[float, BeforeValidator(read_target), WithJsonSchema(_RATIO_JSON)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed), WithJsonSchema(_NAMES_JSON)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Amount = Annotated[float, Field(ge=0, le=1e12)]
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in the largest unit that leaves a whole number, else in seconds or milliseconds."""
+    for unit in ("d", "h", "m"):
+        count = seconds / _UNIT_S[unit]
+        if count >= 1 and count == round(count):
+            return f"{count:g}{unit}"
+    return f"{seconds:g}s" if seconds >= 1 or seconds == 0 else f"{seconds * 1e3:g}ms"
+
+
+def ratio_text(ratio: float) -> str:
+    """A share as a percentage."""
+    return f"{round(ratio * 100, 6):g}%"

@@ -1,0 +1,38 @@
+"""Whom the dispatcher calls."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from router.domain.outcome import Attempt, Delta
+
+
+class Backend(Protocol):
+    """One way of calling models.
+
+    `open` yields the answer in pieces and ends after the last; it raises a `BackendError` (see
+    `router.domain.errors`) and nothing else. Closing the generator early cancels the call and frees its
+    connection at once. The last piece (or one before it) carries `usage` where the backend reports it, and
+    exactly one piece carries `finish_reason` per choice. It never retries: the one deadline is the router's.
+    """
+
+    def open(self, attempt: Attempt) -> AsyncGenerator[Delta, None]:
+        """Start the call and stream its answer."""
+        ...
+
+    async def close(self) -> None:
+        """Free connections; called once at shutdown."""
+        ...
+
+
+class BatchBackend(Protocol):
+    """A backend that takes a formed batch: all of it ends together."""
+
+    async def run_batch(self, attempts: tuple[Attempt, ...]) -> tuple[Delta, ...]:
+        """One whole answer for each attempt, in order; raises a `BackendError` for the batch."""
+        ...
+
+    async def close(self) -> None:
+        """Free connections."""
+        ...

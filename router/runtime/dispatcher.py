@@ -1,0 +1,202 @@
+"""The life of a request, written once: admitted, decided, called, answered, measured.
+
+The daemon's ingresses, the simulator and the tests all enter here, at `Dispatcher.submit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from msgspec.structs import replace
+
+from router.core.attempts import Again, next_step
+from router.core.controller import Controller, Hold
+from router.core.feedback import Feedback
+from router.core.ledger import Permit
+from router.core.ticket import Ticket
+from router.domain.deployment import Deployment
+from router.domain.errors import BackendError, Expired, Rejected, RouterError
+from router.domain.events import DecisionMade, QueueObserved, RequestReceived, RequestRejected
+from router.domain.outcome import Attempt, Ending, Outcome, Reply
+from router.domain.request import Request
+from router.ports.backend import Backend
+from router.ports.clock import Clock
+from router.ports.dispatch import BeforeCall, EventSink, Responder
+from router.runtime.call import Call, Caller
+from router.runtime.queue import Queue
+from router.wire.openai import assemble
+
+Grant = tuple[Attempt, Permit]
+
+
+class Dispatcher:
+    """Implements `router.ports.dispatch.Dispatch` over the controller and the backends."""
+
+    def __init__(self, controller: Controller, backends: dict[str, Backend], clock: Clock, sink: EventSink) -> None:
+        self.controller = controller
+        self.queue = Queue(self._grant, clock.now)
+        self._caller = Caller(controller, backends, clock, sink)
+        self._feedback = Feedback(controller)
+        self._clock = clock
+        self._sink = sink
+        self._draining = False
+        self.in_flight = 0
+
+    async def submit(
+        self, request: Request, responder: Responder | None = None, *, on_call: BeforeCall | None = None
+    ) -> Reply:
+        """See `router.ports.dispatch.Dispatch.submit`."""
+        now = self._clock.now()
+        name = request.request_class or ""
+        try:
+            if self._draining:
+                raise Rejected("the router is shutting down", code="draining", retry_after_s=1.0)
+            ticket = self.controller.admit(request, now=now)
+        except RouterError as error:
+            self._sink.emit(RequestRejected(request, name, error.code, "admission", now))
+            raise
+        self._sink.emit(RequestReceived(request, ticket.request_class.name))
+        self.in_flight += 1
+        try:
+            return await self._serve(ticket, responder, on_call)
+        finally:
+            self.in_flight -= 1
+
+    async def _serve(self, ticket: Ticket, responder: Responder | None, on_call: BeforeCall | None) -> Reply:
+        outcome: Outcome | None = None
+        try:
+            while True:
+                call = Call(ticket, *await self._granted(ticket))
+                if on_call is not None:
+                    await self._announce(call, on_call)
+                ticket.sent = self._clock.now()
+                outcome = await self._caller.run(call, responder)
+                self.queue.pump()
+                if call.error is None:
+                    return self._answer(ticket, call, outcome, streamed=responder is not None)
+                await self._recover(ticket, call.error)
+        except RouterError as error:
+            self._end(ticket, outcome, error)
+            raise
+        except asyncio.CancelledError:
+            self._end(ticket, outcome, Expired("the sender has gone", code="client_gone"))
+            self.queue.pump()
+            raise
+
+    async def _announce(self, call: Call, on_call: BeforeCall) -> None:
+        """Let the ingress note that a call is about to be made; if it cannot, the permit goes back."""
+        try:
+            await on_call()
+        except BaseException:
+            self._caller.withdraw(call)
+            raise
+
+    async def _granted(self, ticket: Ticket) -> Grant:
+        """Decide now, or wait in the queue for room."""
+        if not len(self.queue):
+            grant = self._grant(ticket)
+            if not isinstance(grant, Hold):
+                return grant
+        waiter = self.queue.add(ticket)
+        if len(self.queue) > 1:
+            self.queue.pump()
+        try:
+            grant = cast(Grant, await waiter.granted)
+        except asyncio.CancelledError:
+            self.queue.remove(waiter)
+            if waiter.granted.done() and not waiter.granted.cancelled() and waiter.granted.exception() is None:
+                self._caller.withdraw(Call(ticket, *cast(Grant, waiter.granted.result())))
+            raise
+        ticket.queue_s += self._clock.now() - waiter.since
+        return grant
+
+    def _grant(self, ticket: Ticket) -> Grant | Hold:
+        started = self._clock.stopwatch()
+        now = self._clock.now()
+        decision = self.controller.decide(ticket, now=now)
+        if isinstance(decision, Hold):
+            return decision
+        grant = self.controller.start(ticket, now=now)
+        self._sink.emit(DecisionMade(replace(decision, decide_s=self._clock.stopwatch() - started)))
+        return grant
+
+    async def _recover(self, ticket: Ticket, error: RouterError) -> None:
+        """Return when the request should be decided again; raise when it has failed for good."""
+        if not isinstance(error, BackendError):
+            raise error
+        controller = self.controller
+        now = self._clock.now()
+        routable = frozenset(controller.routable(ticket))
+        step: Again | None = next_step(ticket, error, controller.retries, routable=routable, now=now)
+        if step is None:
+            raise error
+        if step.after_s > 0.0:
+            await asyncio.sleep(step.after_s)
+
+    def _answer(self, ticket: Ticket, call: Call, outcome: Outcome, *, streamed: bool) -> Reply:
+        pieces = call.pieces
+        if streamed:
+            choices = b"[]"
+        elif len(pieces) == 1 and pieces[0].whole:
+            choices = pieces[0].choices
+        else:
+            choices = assemble(pieces)
+        self._end(ticket, outcome, None)
+        request = ticket.request
+        created = int(request.at)
+        return Reply(request, choices, call.final_usage(), self._caller.receipt(call), created)
+
+    def _end(self, ticket: Ticket, outcome: Outcome | None, error: RouterError | None) -> None:
+        now = self._clock.now()
+        request = ticket.request
+        if ticket.attempts == 0 and error is not None:
+            stage = "queue" if ticket.queue_s else "decision"
+            self._sink.emit(RequestRejected(request, ticket.request_class.name, error.code, stage, now))
+            return
+        done = outcome if outcome is not None and outcome.ending is Ending.COMPLETED else None
+        overhead = 0.0 if ticket.sent is None else max(ticket.sent - request.arrived - ticket.queue_s, 0.0)
+        self._sink.emit(self._feedback.on_end(ticket, done, error, overhead_s=overhead, now=now))
+
+    def feedback(self, decision_id: str, quality: float) -> bool:
+        """See `router.ports.dispatch.Dispatch.feedback`."""
+        event = self._feedback.on_quality(decision_id, quality, adequate=1.0 if quality >= 0.5 else 0.0)
+        self._sink.emit(event)
+        return event.known
+
+    def deployments(self) -> tuple[Deployment, ...]:
+        """See `router.ports.dispatch.Dispatch.deployments`."""
+        return self.controller.policy.deployments
+
+    def classes(self) -> tuple[str, ...]:
+        """See `router.ports.dispatch.Dispatch.classes`."""
+        return tuple(c.name for c in self.controller.policy.classes)
+
+    def is_ready(self) -> tuple[bool, str]:
+        """See `router.ports.dispatch.Dispatch.is_ready`."""
+        if self._draining:
+            return False, "draining"
+        if not self.controller.policy.deployments:
+            return False, "the policy lists no deployment"
+        return True, f"policy {self.controller.policy.digest}"
+
+    def has_room(self) -> bool:
+        """See `router.ports.dispatch.Dispatch.has_room`."""
+        return not self._draining and len(self.queue) < self.controller.policy.bounds.queue_requests // 2
+
+    def tick(self) -> None:
+        """The controller's heartbeat: limits, prices, overdue calls, the queue."""
+        for event in self.controller.tick(now=self._clock.now()):
+            self._sink.emit(event)
+        self.queue.expire()
+        if len(self.queue):
+            self.queue.pump()
+        self._sink.emit(QueueObserved(len(self.queue), self.queue.oldest_s()))
+
+    async def drain(self, grace_s: float) -> bool:
+        """Take nothing new and wait for what is in flight; false when some was left."""
+        self._draining = True
+        until = self._clock.now() + grace_s
+        while self.in_flight and self._clock.now() < until:
+            await asyncio.sleep(0.02)
+        return not self.in_flight

@@ -1,0 +1,1 @@
+"""Are we keeping our promises?"""

@@ -1,0 +1,64 @@
+"""What does keeping a promise cost, right now?
+
+Dual prices. The floor price of a class is what a unit of adequacy above the floor is worth: every answer served below
+the floor raises it, every one above lowers it, so that the running share settles at the floor when the floor binds and
+the price at zero when it does not. The capacity price of a deployment is what a typical request's use of it is worth
+to those who come next: it rises while predictions press against their objectives and falls when there is room.
+"""
+
+from __future__ import annotations
+
+from router.domain.slo import QualityFloor
+from router.stats.ewma import Ewma
+
+_FLOOR_GAIN = 0.05
+_FLOOR_MARGIN = 0.006
+"""Steered this far above the floor, about the sampling error of the share over an hour's requests."""
+_FLOOR_START = 0.5
+_PRESSURE_HALF_LIFE_S = 1.0
+_PRESSURE_TARGET = 0.88
+_CAPACITY_INTEGRAL_PER_S = 0.10
+_CAPACITY_PROPORTIONAL = 2.0
+
+
+class FloorPrice:
+    """The dual variable of one class's quality floor."""
+
+    def __init__(self, floor: QualityFloor, *, high: float) -> None:
+        self.target = min(floor.ratio + _FLOOR_MARGIN, 1.0)
+        self.high = high
+        self.value = min(_FLOOR_START, high)
+        self.served = 0
+        self.adequate = 0.0
+
+    def on_served(self, p_adequate: float) -> None:
+        """An answer is served that is adequate with this probability."""
+        self.served += 1
+        self.adequate += p_adequate
+        self.value = min(max(self.value + _FLOOR_GAIN * (self.target - p_adequate), 0.0), self.high)
+
+
+class CapacityPrice:
+    """The dual variable of one deployment's capacity, per typical request."""
+
+    def __init__(self, *, high: float) -> None:
+        self.high = high
+        self.integral = 0.0
+        self._pressure = Ewma(_PRESSURE_HALF_LIFE_S, mean=0.0)
+        self._updated: float | None = None
+
+    def value(self, pressure: float) -> float:
+        """Price at this pressure (1 is at the objective): what the past has taught plus what is pressing now."""
+        return min(self.integral + _CAPACITY_PROPORTIONAL * max(pressure - _PRESSURE_TARGET, 0.0), self.high)
+
+    def observe(self, pressure: float, *, now: float) -> None:
+        """A decision saw this pressure."""
+        self._pressure.update(min(pressure, 2.0), now=now)
+
+    def tick(self, *, now: float) -> None:
+        """Integrate since the last tick."""
+        if self._updated is not None:
+            error = self._pressure.mean - _PRESSURE_TARGET
+            step = _CAPACITY_INTEGRAL_PER_S * (now - self._updated) * max(error, -0.5)
+            self.integral = min(max(self.integral + step, 0.0), self.high)
+        self._updated = now

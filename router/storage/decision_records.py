@@ -1,0 +1,227 @@
+"""The decision log as it lies on disk, and how it is read.
+
+`decisions.jsonl` is being written; `decisions-00000001.jsonl.gz` and so on are older, oldest first. One JSON
+object a line, `record` and `version` first. A `decision` is the pick with its evidence as it was made;
+`attempt` (a call that did not complete), `outcome` and `feedback` follow when they happen and are joined by
+decision id on reading. Records are only ever appended, so a crash can spoil no more than the last line, which
+is left out. No prompt and no answer is in any of them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import msgspec
+from msgspec import Struct
+
+from router.domain.decision import Decision
+
+VERSION = 1
+CURRENT = "decisions.jsonl"
+ARCHIVES = "decisions-*.jsonl*"
+
+
+class Record(Struct, frozen=True, tag_field="record", tag=str.lower):
+    """Base of the records; `version` says which schema a line was written under."""
+
+
+class DecisionRecord(Record, frozen=True, tag="decision"):
+    """One pick, as it was made."""
+
+    version: int
+    decision: Decision
+
+
+class AttemptRecord(Record, frozen=True, tag="attempt"):
+    """A call that failed or was cancelled."""
+
+    version: int
+    decision_id: str
+    deployment: str
+    number: int
+    ending: str
+    code: str | None
+    first_token_s: float | None
+    output_tokens: int
+    cost_usd: float
+
+
+class OutcomeRecord(Record, frozen=True, tag="outcome"):
+    """How the request of a decision ended."""
+
+    version: int
+    decision_id: str
+    at: float
+    status: str
+    code: str | None
+    deployment: str
+    model: str
+    tier: str
+    attempts: int
+    ttft_s: float | None
+    tpot_s: float | None
+    e2e_s: float
+    queue_s: float
+    overhead_s: float
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    baseline_cost_usd: float
+    met: tuple[tuple[str, bool], ...]
+    slo_met: bool
+
+
+class FeedbackRecord(Record, frozen=True, tag="feedback"):
+    """A quality in [0,1], told at wall time `at`."""
+
+    version: int
+    decision_id: str
+    quality: float
+    at: float
+
+
+AnyRecord = DecisionRecord | AttemptRecord | OutcomeRecord | FeedbackRecord
+_DECODER = msgspec.json.Decoder(AnyRecord)
+_DECISION = b'{"record":"decision",'
+
+
+class Logged(Struct, frozen=True):
+    """A decision and what became of it; `outcome` is `None` while it runs, or if a crash cut it off."""
+
+    decision: Decision
+    attempts: tuple[AttemptRecord, ...] = ()
+    outcome: OutcomeRecord | None = None
+    feedback: tuple[FeedbackRecord, ...] = ()
+
+
+def _ignore(_path: Path, _line: int) -> None:
+    """Leave a line out without a word."""
+
+
+def decision_folder(state: Path) -> Path:
+    """Where the log lies in the state directory."""
+    return state / "decisions"
+
+
+def log_files(folder: Path) -> tuple[Path, ...]:
+    """The files of a log, oldest first; an archive that was being compressed is named once."""
+    archives = {path.name.partition(".")[0]: path for path in sorted(folder.glob(ARCHIVES)) if _is_log(path)}
+    current = folder / CURRENT
+    return (*(archives[name] for name in sorted(archives)), *((current,) if current.exists() else ()))
+
+
+def read_record(line: bytes) -> AnyRecord | None:
+    """One line; `None` if it is torn, or of a schema this version does not know."""
+    try:
+        record = _DECODER.decode(line)
+    except msgspec.DecodeError:
+        return None
+    return record if record.version == VERSION else None
+
+
+def read_decisions(
+    paths: Iterable[Path], *, skipped: Callable[[Path, int], None] = _ignore
+) -> Iterator[Logged]:
+    """Every decision in the order made, joined with its outcome and feedback wherever in `paths` those are.
+
+    Two passes over open files, so that a rotation in between changes nothing: first what followed the
+    decisions, which is small, then the decisions. `skipped` is told the file and the line number (from 1) of
+    what cannot be read.
+    """
+    aftermath = _Aftermath()
+    with ExitStack() as stack:
+        files = [(path, stack.enter_context(_open(path))) for path in paths]
+        for path, file in files:
+            for number, line in _lines(path, file, skipped):
+                if not line.startswith(_DECISION) and not aftermath.add(read_record(line)):
+                    skipped(path, number)
+        for path, file in files:
+            file.seek(0)
+            for number, line in _lines(path, file, _ignore):
+                if not line.startswith(_DECISION):
+                    continue
+                record = read_record(line)
+                if isinstance(record, DecisionRecord):
+                    yield aftermath.join(record.decision)
+                else:
+                    skipped(path, number)
+
+
+class _Aftermath:
+    """What followed the decisions, by decision id."""
+
+    def __init__(self) -> None:
+        self._attempts: defaultdict[str, list[AttemptRecord]] = defaultdict(list)
+        self._outcomes: dict[str, OutcomeRecord] = {}
+        self._feedback: defaultdict[str, list[FeedbackRecord]] = defaultdict(list)
+
+    def add(self, record: AnyRecord | None) -> bool:
+        """Keep a record; false if it is not one that follows a decision."""
+        match record:
+            case AttemptRecord():
+                self._attempts[record.decision_id].append(record)
+            case OutcomeRecord():
+                self._outcomes[record.decision_id] = record
+            case FeedbackRecord():
+                self._feedback[record.decision_id].append(record)
+            case _:
+                return False
+        return True
+
+    def join(self, decision: Decision) -> Logged:
+        """The decision with all that is kept under its id."""
+        return Logged(
+            decision,
+            tuple(self._attempts.get(decision.id, ())),
+            self._outcomes.get(decision.id),
+            tuple(self._feedback.get(decision.id, ())),
+        )
+
+
+def follow_records(folder: Path, *, wait: Callable[[], None]) -> Iterator[AnyRecord]:
+    """Records as they are written from now on, across rotations; `wait` is called while there are none."""
+    path = folder / CURRENT
+    position, inode = (path.stat().st_size, path.stat().st_ino) if path.exists() else (0, 0)
+    while True:
+        lines, position, inode = _more(path, position, inode)
+        yield from filter(None, map(read_record, lines))
+        if not lines:
+            wait()
+
+
+def _more(path: Path, position: int, inode: int) -> tuple[list[bytes], int, int]:
+    try:
+        with path.open("rb") as file:
+            status = path.stat()
+            if status.st_ino != inode:
+                position, inode = 0, status.st_ino
+            file.seek(position)
+            text = file.read()
+    except FileNotFoundError:
+        return [], position, inode
+    whole = text.rpartition(b"\n")[0]
+    return whole.splitlines(), position + (len(whole) + 1 if whole else 0), inode
+
+
+def _is_log(path: Path) -> bool:
+    return path.name.endswith((".jsonl", ".jsonl.gz"))
+
+
+def _open(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _lines(path: Path, file: BinaryIO, skipped: Callable[[Path, int], None]) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    try:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        skipped(path, number + 1)

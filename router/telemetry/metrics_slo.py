@@ -1,0 +1,114 @@
+"""Are the promises kept? Good and total by class and objective, and what feedback says of quality.
+
+`objective="all"` is every objective of a request together (`slo_met`). A refused request keeps no promise: it
+counts against `all` and `availability`, not against latencies it never had. One that the client cancelled
+counts nowhere. Burn rates and budgets are rules over these counters: `deploy/prometheus-rules.yml`.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+from prometheus_client import CollectorRegistry
+
+from router.domain.events import FeedbackReceived, RequestEnded, RequestRejected
+from router.domain.outcome import Ending
+from router.domain.slo import Indicator
+from router.policy.policy import Policy
+from router.telemetry.labels import Vocabulary, Words
+from router.telemetry.series import Counter, Gauge, Histogram
+from router.telemetry.sink import Handlers
+
+ALL = "all"
+AVAILABILITY = Indicator.AVAILABILITY.value
+COMPLETED, CANCELLED = Ending.COMPLETED.value, Ending.CANCELLED.value
+QUALITY_EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class SloMetrics:
+    """Good and total, targets and thresholds, feedback."""
+
+    name = "metrics_slo"
+
+    def __init__(self, registry: CollectorRegistry, policy: Policy, vocabulary: Vocabulary) -> None:
+        self._words, self._objectives = vocabulary, Words()
+        labels = ("request_class", "objective")
+        self._total = Counter(registry, "router_slo_requests", "Requests an objective applies to.", labels)
+        self._good = Counter(registry, "router_slo_good", "Requests that met the objective.", labels)
+        self._target = Gauge(registry, "router_slo_target_ratio", "Share promised to be good.", labels)
+        self._threshold = Gauge(registry, "router_slo_threshold_seconds", "Promised bound.", labels)
+        self._window = Gauge(registry, "router_slo_window_seconds", "Window of the promise.", labels)
+        self._floor = Gauge(
+            registry, "router_quality_floor_ratio", "Least share adequate promised.", ("request_class",)
+        )
+        self._feedback = Counter(
+            registry, "router_feedback", "Feedback taken in; unknown or late ids teach nothing.", ("known",)
+        )
+        self._quality = Histogram(
+            registry,
+            "router_feedback_quality_ratio",
+            "Quality told by feedback.",
+            ("request_class", "model"),
+            edges=QUALITY_EDGES,
+        )
+        self.create(policy)
+
+    def create(self, policy: Policy) -> None:
+        """Series at 0, and the promises of this policy in place of those before."""
+        for gauge in (self._target, self._threshold, self._window, self._floor):
+            gauge.clear()
+        models = sorted({self._words.models[d.model] for d in policy.deployments})
+        self._feedback.create((("true",), ("false",)))
+        for request_class in policy.classes:
+            name = self._words.classes[request_class.name]
+            self._quality.create(product((name,), models))
+            if request_class.floor is not None:
+                self._floor.put((name,), request_class.floor.ratio)
+            objectives = request_class.objectives.each()
+            for objective in objectives:
+                key = (name, objective.indicator.value)
+                self._target.put(key, objective.target)
+                self._window.put(key, objective.window_s)
+                if objective.indicator is not Indicator.AVAILABILITY:
+                    self._threshold.put(key, objective.threshold_s)
+            kept = (ALL, AVAILABILITY, *(o.indicator.value for o in objectives))
+            for counter in (self._total, self._good):
+                counter.create(product((name,), kept))
+
+    def handlers(self) -> Handlers:
+        """One handler for each event type."""
+        return {
+            RequestEnded: self._on_ended,
+            RequestRejected: self._on_rejected,
+            FeedbackReceived: self._on_feedback,
+        }
+
+    def flush(self) -> None:
+        """Nothing is gathered."""
+
+    def _on_ended(self, event: RequestEnded) -> None:
+        if event.status == CANCELLED:
+            return
+        name = self._words.classes[event.request_class]
+        self._judge((name, ALL), event.slo_met)
+        self._judge((name, AVAILABILITY), event.status == COMPLETED)
+        for objective, met in event.met:
+            if objective != AVAILABILITY:
+                self._judge((name, self._objectives[objective]), met)
+
+    def _judge(self, key: tuple[str, str], met: bool) -> None:
+        self._total.add(key)
+        if met:
+            self._good.add(key)
+
+    def _on_rejected(self, event: RequestRejected) -> None:
+        name = self._words.classes[event.request_class]
+        self._total.add((name, ALL))
+        self._total.add((name, AVAILABILITY))
+
+    def _on_feedback(self, event: FeedbackReceived) -> None:
+        self._feedback.add(("true" if event.known else "false",))
+        if event.known:
+            words = self._words
+            key = (words.classes[event.request_class], words.models[event.model])
+            self._quality.observe(key, event.quality)

@@ -1,0 +1,1 @@
+"""How is it spelled in bytes? Pure codecs between bytes and the domain; no I/O."""

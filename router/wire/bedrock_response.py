@@ -1,0 +1,168 @@
+"""What Converse answers, whole or in events, as pieces of an OpenAI answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+from typing import Any
+
+import msgspec
+
+from router.domain.errors import ProtocolError
+from router.domain.outcome import Delta, Usage
+from router.wire.openai import assemble, text_tokens
+
+Json = dict[str, Any]
+"""A Converse structure, as the SDK gives it."""
+
+_FINISH_REASONS = {
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "guardrail_intervened": "content_filter",
+    "content_filtered": "content_filter",
+}
+"""Converse's `stopReason` as `finish_reason`; `end_turn`, `stop_sequence` and unknown reasons are `stop`."""
+_ONE_TOKEN_CHARS = 20
+"""A piece up to this long is taken for one token, until the usage comes."""
+_MISSHAPEN = (LookupError, TypeError, AttributeError, ValueError)
+_encode = msgspec.json.encode
+
+
+def read_converse(response: Json) -> Delta:
+    """The complete answer of Converse; `ProtocolError` for what is not one."""
+    try:
+        reader = ConverseReader()
+        pieces = list(_events_of(reader, response))
+        usage = _usage(response["usage"])
+        return Delta(
+            choices=assemble(pieces),
+            tokens=usage.output_tokens,
+            finish_reason=pieces[-1].finish_reason,
+            usage=usage,
+            whole=True,
+            served_model=_invoked_model(response),
+        )
+    except _MISSHAPEN as error:
+        raise ProtocolError(f"a Converse answer cannot be read: {type(error).__name__}") from None
+
+
+def _events_of(reader: ConverseReader, response: Json) -> Iterator[Delta]:
+    """The pieces that a stream of this answer would have given."""
+    for index, block in enumerate(response["output"]["message"]["content"]):
+        delta = block
+        if "toolUse" in block:
+            delta = {"toolUse": {"input": _encode(block["toolUse"]["input"]).decode()}}
+        elif "reasoningContent" in block:
+            delta = {"reasoningContent": block["reasoningContent"].get("reasoningText", {})}
+        for event in (
+            {"contentBlockStart": {"start": block, "contentBlockIndex": index}},
+            {"contentBlockDelta": {"delta": delta, "contentBlockIndex": index}},
+        ):
+            piece = reader.read(event)
+            if piece is not None:
+                yield piece
+    yield reader.end(response["stopReason"])
+
+
+class ConverseReader:
+    """Reads the events of one ConverseStream in order.
+
+    `begun` turns true with the first piece of an answer, `ended` with the stop reason: a stream that closes
+    before that broke off.
+    """
+
+    __slots__ = ("_silent", "_tools", "begun", "ended")
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.ended = False
+        self._tools: dict[int, int] = {}
+        self._silent: set[int] = set()
+
+    def read(self, event: Json) -> Delta | None:
+        """The piece in an event, if it holds one; `ProtocolError` for what is not an event of Converse."""
+        try:
+            name, body = next(iter(event.items()))
+            if name == "contentBlockDelta":
+                return self._delta(body["delta"], body["contentBlockIndex"])
+            if name == "contentBlockStart":
+                return self._start(body["start"], body["contentBlockIndex"])
+            if name == "contentBlockStop":
+                return self._stop(body["contentBlockIndex"])
+            if name == "messageStop":
+                return self.end(body["stopReason"])
+            if name == "metadata":
+                return Delta(usage=_usage(body["usage"]), served_model=_invoked_model(body))
+        except _MISSHAPEN as error:
+            raise ProtocolError(f"a Converse event cannot be read: {type(error).__name__}") from None
+        return None
+
+    def _start(self, start: Json, block: int) -> Delta | None:
+        if "toolUse" not in start:
+            return None
+        number = self._tools[block] = len(self._tools)
+        self._silent.add(block)
+        name = start["toolUse"]["name"]
+        function = {"name": name, "arguments": ""}
+        call = {
+            "index": number,
+            "id": start["toolUse"]["toolUseId"],
+            "type": "function",
+            "function": function,
+        }
+        return self._piece({"tool_calls": [call]}, name)
+
+    def _delta(self, delta: Json, block: int) -> Delta | None:
+        """Text, reasoning or tool arguments; signatures and citations have no OpenAI counterpart."""
+        if "text" in delta:
+            text = delta["text"]
+            return self._piece({"content": text}, text) if text else None
+        if "toolUse" in delta:
+            return self._arguments(delta["toolUse"]["input"], block)
+        text = delta.get("reasoningContent", {}).get("text")
+        return self._piece({"reasoning_content": text}, text) if text else None
+
+    def _arguments(self, text: str, block: int) -> Delta | None:
+        if not text:
+            return None
+        self._silent.discard(block)
+        return self._piece(
+            {"tool_calls": [{"index": self._tools[block], "function": {"arguments": text}}]}, text
+        )
+
+    def _stop(self, block: int) -> Delta | None:
+        """A tool without parameters may come without arguments, where OpenAI promises a JSON object."""
+        return self._arguments("{}", block) if block in self._silent else None
+
+    def end(self, stop_reason: str) -> Delta:
+        """The last piece of an answer; `ProtocolError` where the model's output was unusable."""
+        if stop_reason.startswith("malformed_"):
+            raise ProtocolError(f"the model's output is malformed ({stop_reason})")
+        self.ended = True
+        reason = _FINISH_REASONS.get(stop_reason, "stop")
+        return self._piece({} if self.begun else {"content": ""}, "", reason)
+
+    def _piece(self, said: Json, text: str, finish_reason: str | None = None) -> Delta:
+        if not self.begun:
+            self.begun = True
+            said = {"role": "assistant", "content": None, **said}
+        tokens = ceil(text_tokens(text)) if len(text) > _ONE_TOKEN_CHARS else min(len(text), 1)
+        choices = _encode([{"index": 0, "delta": said, "finish_reason": finish_reason}])
+        return Delta(choices=choices, tokens=tokens, finish_reason=finish_reason)
+
+
+def _usage(usage: Json) -> Usage:
+    """Converse's `inputTokens` leaves out what went through the prompt cache; ours counts it."""
+    cached = usage.get("cacheReadInputTokens", 0)
+    return Usage(
+        input_tokens=usage["inputTokens"] + cached + usage.get("cacheWriteInputTokens", 0),
+        output_tokens=usage["outputTokens"],
+        cached_tokens=cached,
+    )
+
+
+def _invoked_model(body: Json) -> str | None:
+    """The model that a prompt router chose, if one was asked."""
+    model: str | None = body.get("trace", {}).get("promptRouter", {}).get("invokedModelId")
+    return model

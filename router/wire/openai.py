@@ -1,0 +1,36 @@
+"""The OpenAI chat-completions format under one name; streams to the sender are in `openai_stream`."""
+
+from __future__ import annotations
+
+from router.wire.openai_assemble import assemble, dissolve
+from router.wire.openai_reply import completion_body, debug_fields, error_body, receipt_fields
+from router.wire.openai_request import ChatBody, Envelope, read_body, read_request, text_tokens, upstream_body
+from router.wire.openai_response import (
+    ToolCallPiece,
+    delta_choices,
+    error_of,
+    read_chunk,
+    read_response,
+    whole_choices,
+)
+
+__all__ = [
+    "ChatBody",
+    "Envelope",
+    "ToolCallPiece",
+    "assemble",
+    "completion_body",
+    "debug_fields",
+    "delta_choices",
+    "dissolve",
+    "error_body",
+    "error_of",
+    "read_body",
+    "read_chunk",
+    "read_request",
+    "read_response",
+    "receipt_fields",
+    "text_tokens",
+    "upstream_body",
+    "whole_choices",
+]

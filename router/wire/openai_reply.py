@@ -1,0 +1,109 @@
+"""What the sender gets: completion and error bodies, and the fields of a receipt."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from router.domain.errors import RouterError
+from router.domain.outcome import Receipt, Reply, Usage
+
+SCHEMA_VERSION = "1"
+"""Of the receipt fields: goes up when one changes its meaning."""
+
+
+class _PromptDetails(Struct, frozen=True):
+    cached_tokens: int
+
+
+class _Usage(Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: _PromptDetails
+
+
+class _Completion(Struct, frozen=True):
+    id: str
+    created: int
+    model: str
+    choices: Raw
+    usage: _Usage
+    object: Literal["chat.completion"] = "chat.completion"
+
+
+class _Error(Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def completion_id(decision_id: str) -> str:
+    """The id of the answer that a decision led to."""
+    return f"chatcmpl-{decision_id}"
+
+
+def _usage(usage: Usage) -> _Usage:
+    return _Usage(
+        prompt_tokens=usage.input_tokens,
+        completion_tokens=usage.output_tokens,
+        total_tokens=usage.input_tokens + usage.output_tokens,
+        prompt_tokens_details=_PromptDetails(usage.cached_tokens),
+    )
+
+
+def usage_body(usage: Usage) -> bytes:
+    """The JSON of `usage`."""
+    return _encode(_usage(usage))
+
+
+def completion_body(reply: Reply) -> bytes:
+    """The chat.completion JSON of a finished answer."""
+    receipt = reply.receipt
+    return _encode(
+        _Completion(
+            id=completion_id(receipt.decision_id),
+            created=reply.created,
+            model=receipt.model,
+            choices=Raw(reply.choices),
+            usage=_usage(reply.usage),
+        )
+    )
+
+
+def error_body(error: RouterError) -> bytes:
+    """OpenAI's error body; `code` is the router's own stable one."""
+    return _encode({"error": _Error(error.message, error.openai_type, error.param, error.code)})
+
+
+def receipt_fields(receipt: Receipt) -> tuple[tuple[str, str], ...]:
+    """Names and values that go with every reply; HTTP prefixes `x-router-`, MQTT `router-`."""
+    return (
+        ("decision-id", receipt.decision_id),
+        ("deployment", receipt.deployment),
+        ("model", receipt.model),
+        ("cost-usd", f"{receipt.cost_usd:.9f}"),
+        ("attempts", str(receipt.attempts)),
+        ("policy", receipt.policy),
+        ("overhead-ms", f"{receipt.overhead_s * 1e3:.3f}"),
+    )
+
+
+def debug_fields(receipt: Receipt) -> tuple[tuple[str, str], ...]:
+    """More, for who asks; a phase that was not reached is left out."""
+    fields = [
+        ("schema-version", SCHEMA_VERSION),
+        ("class", receipt.request_class),
+        ("queue-ms", f"{receipt.queue_s * 1e3:.3f}"),
+    ]
+    if receipt.complexity is not None:
+        fields.append(("complexity", f"{receipt.complexity:.4f}"))
+    if receipt.ttft_s is not None:
+        fields.append(("ttft-ms", f"{receipt.ttft_s * 1e3:.3f}"))
+    return tuple(fields)
