@@ -39,6 +39,16 @@ def best(work: Callable[[], object], times: int = 1) -> float:
     return found
 
 
+def repeated(call: Callable[[], object], times: int = 20_000) -> float:
+    """Microseconds of one short call."""
+
+    def work() -> None:
+        for _ in range(times):
+            call()
+
+    return best(work, times) * 1e6
+
+
 def told(stream: Sequence[Event], subscribers: Sequence[Subscriber]) -> float:
     """Microseconds a request for emitting the stream and draining it to these subscribers."""
 
@@ -83,9 +93,8 @@ def main() -> None:
 
     ours = Histogram(CollectorRegistry(), "a", "a", ("x",), edges=EDGES)
     theirs = prometheus_client.Histogram("a", "a", ["x"], buckets=EDGES, registry=CollectorRegistry()).labels("1")
-    for name, observe in (("ours", lambda: ours.observe(("1",), 0.11)), ("theirs", lambda: theirs.observe(0.11))):
-        spent = best(lambda call=observe: [call() for _ in range(20_000)], 20_000)
-        print(f"{'one observation, ' + name:44} {spent * 1e6:8.2f} us")
+    print(f"{'one observation, ours':44} {repeated(lambda: ours.observe(('1',), 0.11)):8.2f} us")
+    print(f"{'one observation, theirs':44} {repeated(lambda: theirs.observe(0.11)):8.2f} us")
 
 
 if __name__ == "__main__":

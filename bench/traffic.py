@@ -175,7 +175,7 @@ def _decision(number: int, rng: Random, of: Policy, name: str) -> Decision:
         complexity=rng.random(),
         features=tuple((f"feature_{i}", rng.random()) for i in range(16)),
         candidates=candidates,
-        excluded=(Exclusion(fallen.name, "circuit_open", "5 of 5 calls failed"),),
+        excluded=(Exclusion(fallen.name, "unhealthy", "5 of 5 calls failed"),),
         chosen=rng.choice(candidates).deployment,
         propensity=1 / len(standing),
         binding=BINDINGS[number % len(BINDINGS)],

@@ -111,6 +111,5 @@ async def _bounded(attempt: Attempt, reader: ConverseReader) -> AsyncIterator[No
             yield
     except Exception as error:
         if limit.expired():
-            code = "timeout_deadline" if reader.begun else "timeout_first_token"
-            raise TimedOut("the deadline passed", code=code) from error
-        raise backend_error(error) from error
+            raise TimedOut("the deadline passed during the call", code="timeout_deadline") from error
+        raise backend_error(error, begun=reader.begun) from error

@@ -10,7 +10,10 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    NoCredentialsError,
+    NoRegionError,
     ParamValidationError,
+    PartialCredentialsError,
     ReadTimeoutError,
 )
 
@@ -40,23 +43,31 @@ _BY_CODE: dict[str, type[BackendError]] = {
 }
 """The runtime's modelled exceptions without `Exception`, in lower case: a stream spells them otherwise."""
 
-_BY_STATUS: dict[int, type[BackendError]] = {408: TimedOut, 429: Throttled, 503: Overloaded, 504: TimedOut}
+_BY_STATUS: dict[int, type[BackendError]] = {
+    408: TimedOut,
+    429: Throttled,
+    502: Overloaded,
+    503: Overloaded,
+    504: TimedOut,
+}
+_FORBIDDEN = "backend_forbidden"
+"""Code of a refusal for which this deployment's credentials or address are to blame, not the sender."""
 _TOO_LONG = ("too long", "too many input tokens", "maximum context", "context length", "context window")
 """How Bedrock's models say that the prompt does not fit; there is no exception of its own for it."""
 
 
-def backend_error(error: Exception) -> BackendError:
-    """The router's error for anything that the SDK raises during a call."""
-    if isinstance(error, BackendError):
-        return error
+def backend_error(error: Exception, *, begun: bool = False) -> BackendError:
+    """The router's error for anything that the SDK raises during a call, before or after its answer has `begun`."""
     if isinstance(error, ClientError):
         return _answered(error)
     if isinstance(error, ConnectTimeoutError):
         return TimedOut("no connection to Bedrock in time", code="timeout_connect")
     if isinstance(error, (ReadTimeoutError, TimeoutError)):
-        return TimedOut("Bedrock fell silent", code="timeout_gap")
+        return TimedOut("Bedrock fell silent", code="timeout_gap" if begun else "timeout_first_token")
     if isinstance(error, ParamValidationError):
         return Refused(_without_values(str(error)))
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError, NoRegionError)):
+        return Refused(str(error), code=_FORBIDDEN)
     if isinstance(error, BotoCoreError):
         return Unreachable(f"Bedrock cannot be called: {error}")
     if isinstance(error, (aiohttp.ClientError, OSError)):
@@ -74,6 +85,8 @@ def _answered(error: ClientError) -> BackendError:
     status = meta.get("HTTPStatusCode", 500)
     fallback = _BY_STATUS.get(status, Refused if 400 <= status < 500 else BackendError)
     kind = _BY_CODE.get(code.lower().removesuffix("exception"), fallback)
+    if status in {401, 403}:
+        return Refused(message, code=_FORBIDDEN)
     if kind is Refused and any(words in message.lower() for words in _TOO_LONG):
         return Refused(message, code="context_length_exceeded")
     return kind(message, retry_after_s=_seconds(meta.get("HTTPHeaders", {}).get("retry-after")))

@@ -57,14 +57,13 @@ def error_of_transport(error: Exception, *, started: bool) -> BackendError:
 
 
 def timed_out(error: Exception, *, started: bool) -> TimedOut:
-    """Which wait it was: for the connection, for the first token, between tokens, or for the end."""
+    """Which wait it was: for the connection, for the first token, between tokens, or the deadline itself."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return TimedOut("the upstream could not be connected to in time", code="timeout_connect")
-    if not started:
-        return TimedOut("the upstream gave no token in time", code="timeout_first_token")
     if isinstance(error, aiohttp.SocketTimeoutError):
-        return TimedOut("the upstream fell silent", code="timeout_gap")
-    return TimedOut("the deadline passed in mid-answer", code="timeout_deadline")
+        code = "timeout_gap" if started else "timeout_first_token"
+        return TimedOut("the upstream fell silent", code=code)
+    return TimedOut("the deadline passed during the call", code="timeout_deadline")
 
 
 def _said(body: bytes) -> BackendError:

@@ -18,7 +18,7 @@ from router.backends.simulated_batch import BatchServer
 from router.backends.simulated_events import NS_PER_S, Refusal
 from router.backends.simulated_fleet import FleetSpec
 from router.backends.simulated_server import ContinuousServer
-from router.backends.simulated_state import Batch, Gauge, Job, ServerState, Stage, Work
+from router.backends.simulated_steps import Batch, Gauge, Job, ServerState, Stage, Work
 from router.domain.deployment import Kind
 from router.domain.errors import BackendError, ProtocolError, Refused, Throttled, Unreachable
 from router.domain.outcome import Attempt, Delta, Usage

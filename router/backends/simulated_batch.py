@@ -9,7 +9,7 @@ from collections import deque
 
 from router.backends.simulated_events import Disturbances, Gate, Refusal
 from router.backends.simulated_fleet import DeploymentSpec
-from router.backends.simulated_state import Batch, Gauge, Stage
+from router.backends.simulated_steps import Batch, Gauge, Stage
 
 _PS_PER_MS = 1_000_000_000
 _PS_PER_NS = 1000

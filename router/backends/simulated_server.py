@@ -21,8 +21,7 @@ from msgspec import Struct
 
 from router.backends.simulated_events import Disturbances, Gate, PoissonArrivals, Refusal
 from router.backends.simulated_fleet import DeploymentSpec
-from router.backends.simulated_state import Gauge, Job, ServerState, Stage
-from router.backends.simulated_steps import Run, StepClock, StepCost
+from router.backends.simulated_steps import Gauge, Job, Run, ServerState, Stage, StepClock, StepCost
 
 
 class _Plan(Struct, frozen=True, gc=False):
@@ -102,8 +101,7 @@ class ContinuousServer:
         """Free a job's place at the end of the step under way; `generated` is what it will be billed for."""
         if job.ended:
             return
-        if job.stage is Stage.DECODE:
-            job.generated = 1 + self._ticks - job.first_tick
+        self._count(job)
         if self._clock.boundary < now and self._in_step(job):
             self._leaving.append(job)
         else:
@@ -141,6 +139,7 @@ class ContinuousServer:
     def _fall(self, now: int) -> None:
         """Lose everything to an outage that begins now."""
         for job in self._own:
+            self._count(job)
             job.stage = Stage.LOST
             self._news.append(job)
         self._forget()
@@ -237,10 +236,9 @@ class ContinuousServer:
         """Give news of the decoding sequences that are due at this tick."""
         while self._due and self._due[0][0] <= self._ticks:
             job = heapq.heappop(self._due)[2]
-            if job.stage is not Stage.DECODE:
-                continue
-            job.generated = 1 + self._ticks - job.first_tick
-            self._tell(job)
+            if job.stage is Stage.DECODE:
+                self._count(job)
+                self._tell(job)
 
     def _prefill(self, job: Job, tokens: int) -> int:
         """Take prompt tokens in; 1 if that yielded the first token, else 0."""
@@ -273,6 +271,11 @@ class ContinuousServer:
             heapq.heappush(self._due, (self._ticks + wait, self._pushes, job))
         if not job.quiet:
             self._news.append(job)
+
+    def _count(self, job: Job) -> None:
+        """Bring `generated` up to date."""
+        if job.stage is Stage.DECODE:
+            job.generated = 1 + self._ticks - job.first_tick
 
     def _in_step(self, job: Job) -> bool:
         plan = self._planned()

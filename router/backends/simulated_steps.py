@@ -1,4 +1,4 @@
-"""How long do a server's steps take? Runs of alike steps in closed form, and the clock that they move.
+"""What does a server hold, and how long do its steps take? Runs of alike steps in closed form, and their clock.
 
 Work is counted in whole picoseconds (milliseconds of a fleet file to nine decimals) and adds up from an
 anchor; the wall time is the anchor plus the work times the slowdown, rounded down to a nanosecond once. So a
@@ -7,6 +7,7 @@ run of steps taken together ends where the same steps taken one by one end.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from fractions import Fraction
 from math import isqrt
 
@@ -17,6 +18,86 @@ from router.backends.simulated_fleet import StepMs
 
 _PS_PER_MS = 1_000_000_000
 _PS_PER_NS = 1000
+
+
+class Stage(StrEnum):
+    """Where a job stands."""
+
+    WAITING = "waiting"
+    PREFILL = "prefill"
+    DECODE = "decode"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+_ENDED = frozenset({Stage.DONE, Stage.CANCELLED, Stage.LOST})
+
+
+class Work:
+    """What a server was given to do."""
+
+    __slots__ = ("arrived_ns", "stage")
+
+    def __init__(self, arrived_ns: int = 0) -> None:
+        self.arrived_ns = arrived_ns
+        self.stage = Stage.WAITING
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server is through with it."""
+        return self.stage in _ENDED
+
+
+class Job(Work):
+    """One sequence. `generated` is up to date when the job has news; nobody is told of a `quiet` one."""
+
+    __slots__ = ("first_tick", "generated", "input_tokens", "output_tokens", "quiet", "taken")
+
+    def __init__(self, input_tokens: int, output_tokens: int, *, arrived_ns: int = 0, quiet: bool = False) -> None:
+        super().__init__(arrived_ns)
+        self.input_tokens = max(1, input_tokens)
+        self.output_tokens = max(1, output_tokens)
+        self.quiet = quiet
+        self.generated = 0
+        self.taken = 0
+        self.first_tick = 0
+
+
+class Batch(Work):
+    """So many items that start and end together."""
+
+    __slots__ = ("items",)
+
+    def __init__(self, items: int) -> None:
+        super().__init__()
+        self.items = items
+
+
+class Gauge(Struct, frozen=True):
+    """What a server tells of itself; prompts that the step under way admits count as running."""
+
+    running: int
+    waiting: int
+    kv_ratio: float
+
+
+class ServerState(Struct, frozen=True):
+    """Everything that decides what a server does next, as of the start of the step under way.
+
+    `waiting_tokens` are prompt tokens not yet taken in, of prompts admitted or not; `remaining` are the
+    tokens each decoding sequence has still to generate; `step_ends_ns` is `None` while nothing runs.
+    """
+
+    gauge: Gauge
+    decoding: int
+    context_tokens: int
+    kv_tokens: int
+    waiting_tokens: int
+    remaining: tuple[int, ...]
+    step_ends_ns: int | None
+    slowdown: float
+    down: bool
 
 
 class StepCost(Struct, frozen=True):

@@ -78,7 +78,7 @@ def _candidates(decision: Decision) -> Table:
     columns = ("candidate", "score", "p", "P(SLO)", "P(adequate)", "ttft", "tpot", "e2e", "tokens", "$")
     table = Table(*columns, "useful", "floor", "-cost", "-capacity", box=None, pad_edge=False)
     for candidate in sorted(decision.candidates, key=lambda c: -c.score):
-        table.add_row(*_candidate(candidate, chosen=candidate.deployment == decision.chosen))
+        table.add_row(*map(Text, _candidate(candidate, chosen=candidate.deployment == decision.chosen)))
     return table
 
 
@@ -105,7 +105,7 @@ def _candidate(candidate: Candidate, *, chosen: bool) -> tuple[str, ...]:
 def _excluded(decision: Decision) -> Table:
     table = Table("fell out", "because", "", box=None, pad_edge=False)
     for exclusion in decision.excluded:
-        table.add_row("  " + exclusion.deployment, exclusion.code, exclusion.detail)
+        table.add_row(*map(Text, ("  " + exclusion.deployment, exclusion.code, exclusion.detail)))
     return table
 
 

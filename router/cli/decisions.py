@@ -13,6 +13,7 @@ import typer
 from msgspec import json as codec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from router.cli.decision_view import explanation, summary_columns, summary_row
 from router.domain.decision import Decision
@@ -96,7 +97,7 @@ def _show(console: Console, found: list[Logged], *, in_full: bool, as_json: bool
     else:
         table = Table(*summary_columns(), box=None, pad_edge=False)
         for logged in found:
-            table.add_row(*summary_row(logged))
+            table.add_row(*map(Text, summary_row(logged)))
         console.print(table)
 
 
@@ -109,7 +110,7 @@ def _follow(console: Console, folder: Path, wanted: Callable[[Decision], bool], 
                 typer.echo(codec.encode(logged).decode())
             else:
                 at = datetime.fromtimestamp(logged.decision.at, UTC).strftime("%H:%M:%S")
-                console.print(at, *summary_row(logged)[1:], soft_wrap=True, highlight=False)
+                console.print(at, *summary_row(logged)[1:], soft_wrap=True, highlight=False, markup=False)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 

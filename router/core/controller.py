@@ -16,12 +16,12 @@ from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.core.views import Viewer
 from router.domain.decision import Candidate, Decision, DecisionId, Exclusion, Prices
-from router.domain.deployment import Deployment, Tier
+from router.domain.deployment import Deployment, DeploymentName, Tier
 from router.domain.errors import Expired, Rejected, RequestError
 from router.domain.events import Event, HealthChanged, LoadObserved, PolicyApplied
 from router.domain.outcome import Attempt, AttemptId
 from router.domain.request import Request
-from router.domain.view import DeploymentView
+from router.domain.view import DeploymentView, ScrapedLoad
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
 from router.policy.diff import difference
@@ -214,11 +214,18 @@ class Controller:
         member = self.fleet.members.get(deployment.name)
         return None if member is None else member.batch
 
+    def on_load(self, load: ScrapedLoad) -> None:
+        """A server told its own load: what of it is not ours is added to what we see."""
+        member = self.fleet.members.get(DeploymentName(load.deployment))
+        if member is not None:
+            member.account.on_scraped(load.running + load.waiting, load.observed)
+
     def tick(self, *, now: float) -> list[Event]:
         """Overdue calls, limits and prices; a few times a second."""
         events: list[Event] = []
         for member in self.fleet.members.values():
             self._notice_overdue(member, now)
+            member.account.remember(now)
             events += self.duals.tick(member, now=now)
             update = member.retune(self._tightest_tpot, now=now)
             if update is not None:

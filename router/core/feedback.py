@@ -22,17 +22,19 @@ class Feedback:
         deployment = permit.attempt.deployment
         return self._controller.fleet.find(deployment.name, permit.attempt.id)
 
-    def on_first_token(self, ticket: Ticket, permit: Permit, *, now: float) -> None:
-        """The first non-empty token of a call came."""
+    def on_first_token(self, ticket: Ticket, permit: Permit, *, now: float) -> list[Event]:
+        """The first non-empty token of a call came: it is alive, and TTFT is known."""
         ticket.first_token = now
         member = self._member(permit)
         if member is None:
-            return
+            return []
         member.account.on_first_token(permit, now=now)
+        health = member.circuit.health.value
         member.circuit.on_alive()
         if member.batch is None:
             observed = now - permit.attempt.started
             member.latency.observe_first_token(permit.predicted_ttft_s, observed, now=now)
+        return self._controller.health(member, health)
 
     def on_tokens(self, permit: Permit, count: int, *, now: float) -> None:
         """More tokens of a call came."""

@@ -6,6 +6,7 @@ on one instant see each other. Aggregates are kept up to date so that a view cos
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -15,6 +16,10 @@ from router.stats.ewma import Rate
 
 _PREFILL_WINDOW_S = 3.0
 _GAP_TOKENS = 8
+_HISTORY = 256
+"""Heartbeats of past in-flight counts, to compare late telemetry with what was in flight when it was taken."""
+_OUTSIDE_SHARE = 0.3
+"""How far one scrape moves the estimate of the load of others."""
 
 
 class Permit:
@@ -68,6 +73,7 @@ class Account:
     __slots__ = (
         "context_tokens",
         "decoding",
+        "history",
         "outside",
         "permits",
         "prefill_rate",
@@ -88,6 +94,7 @@ class Account:
         self.prefill_rate = Rate(_PREFILL_WINDOW_S)
         self.outside = 0.0
         """Sequences of others that scraped load shows and we did not send."""
+        self.history: deque[tuple[float, int]] = deque(maxlen=_HISTORY)
 
     @property
     def in_flight(self) -> int:
@@ -158,6 +165,15 @@ class Account:
             waiting,
             self.context_tokens + self.outside * mean,
         )
+
+    def remember(self, now: float) -> None:
+        """Keep what is in flight now, for telemetry that will come late."""
+        self.history.append((now, self.in_flight))
+
+    def on_scraped(self, sequences: int, observed: float) -> None:
+        """A server counted this many sequences, ours included, at `observed`: the rest are of others."""
+        own = next((n for at, n in reversed(self.history) if at <= observed), self.in_flight)
+        self.outside += _OUTSIDE_SHARE * (max(sequences - own, 0) - self.outside)
 
     def overdue(self) -> Iterable[Permit]:
         """Permits that have not seen a token yet."""

@@ -29,7 +29,7 @@ class RouterError(Exception):
     """Base of everything the router raises on purpose."""
 
     code: ClassVar[str] = "internal_error"
-    codes: ClassVar[tuple[str, ...]] = ()
+    codes: ClassVar[tuple[str, ...]] = ("invalid_checkpoint", "reply_too_large", "refused")
     http_status: ClassVar[int] = 500
     openai_type: ClassVar[str] = "api_error"
     retryable: ClassVar[bool] = False
@@ -88,8 +88,13 @@ class RequestError(RouterError):
         "unknown_class",
         "unsupported",
         "context_length_exceeded",
+        "decision_not_found",
         "idempotency_conflict",
+        "invalid_api_key",
+        "method_not_allowed",
         "no_response_topic",
+        "not_found",
+        "unsupported_media_type",
     )
     http_status = 400
     openai_type = "invalid_request_error"
@@ -99,7 +104,15 @@ class Rejected(RouterError):
     """Refused at admission."""
 
     code = "overloaded"
-    codes = ("no_deployment", "queue_full", "floor_unreachable", "slo_unreachable", "over_budget", "draining")
+    codes = (
+        "no_deployment",
+        "queue_full",
+        "queue_timeout",
+        "floor_unreachable",
+        "slo_unreachable",
+        "over_budget",
+        "draining",
+    )
     http_status = 429
     openai_type = "rate_limit_error"
     retryable = True
@@ -109,6 +122,7 @@ class Expired(RouterError):
     """The deadline passed: before it was queued, in the queue, or while it was served."""
 
     code = "deadline_exceeded"
+    codes = ("client_gone",)
     http_status = 504
     openai_type = "timeout_error"
 
@@ -158,6 +172,7 @@ class Refused(BackendError):
     """The backend says the request itself is wrong, or forbids it."""
 
     code = "backend_refused"
+    codes = ("backend_forbidden", "context_length_exceeded", "unsupported")
     http_status = 400
     openai_type = "invalid_request_error"
     retryable = False

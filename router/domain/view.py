@@ -27,6 +27,16 @@ class Load(Struct, frozen=True, gc=False):
     oldest_waiting_s: float = 0.0
 
 
+class ScrapedLoad(Struct, frozen=True):
+    """A server's own account of itself, as of `observed` (monotonic seconds)."""
+
+    deployment: str
+    running: int
+    waiting: int
+    kv_ratio: float | None
+    observed: float
+
+
 class DeploymentView(Struct, frozen=True, gc=False):
     """One candidate as the five families see it, filled in one place: `core.views`."""
 

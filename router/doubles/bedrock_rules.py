@@ -18,6 +18,12 @@ from botocore.session import Session
 from botocore.validate import ParamValidator
 
 _NUMBERS = frozenset({"integer", "long", "float", "double"})
+_COMMON_STATUS = {
+    "MissingAuthenticationTokenException": 403,
+    "UnknownOperationException": 404,
+    "SerializationException": 400,
+}
+"""Errors that every AWS service can give and no service model lists."""
 
 
 @cache
@@ -27,11 +33,11 @@ def service_model() -> ServiceModel:
 
 
 def status_of(code: str) -> int:
-    """HTTP status of a modelled error; 403 for what the signature check refuses with."""
+    """HTTP status of an error."""
     for shape in service_model().error_shapes:
         if shape.name == code:
             return int(shape.metadata["error"].get("httpStatusCode", 500))
-    return 403
+    return _COMMON_STATUS.get(code, 400)
 
 
 def violation(operation: str, model_id: str, body: dict[str, Any]) -> str | None:

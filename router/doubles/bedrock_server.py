@@ -109,10 +109,11 @@ def _signed_call(path: str, authorization: str, body: bytes) -> Call | Refusal:
         return Refusal("MissingAuthenticationTokenException", "the request is not signed for bedrock")
     operation = _OPERATIONS[match[2]]
     try:
-        parsed: dict[str, Any] = {"body": body} if operation == "InvokeModel" else msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return Refusal("SerializationException", "the body is not JSON")
-    return Call(operation=operation, model_id=unquote(match[1]), body=parsed, region=scope[1])
+        parsed = msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Refusal("SerializationException", "the body is not a JSON object")
+    arguments: dict[str, Any] = {"body": body} if operation == "InvokeModel" else parsed
+    return Call(operation=operation, model_id=unquote(match[1]), body=arguments, region=scope[1])
 
 
 def _invalid(call: Call) -> Refusal | None:
@@ -128,14 +129,10 @@ def _refuse(refusal: Refusal) -> web.Response:
 
 
 def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/json"
-    )
+    return web.Response(body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/json")
 
 
-async def _break(
-    order: Break, request: web.BaseRequest, response: web.StreamResponse | None
-) -> web.StreamResponse:
+async def _break(order: Break, request: web.BaseRequest, response: web.StreamResponse | None) -> web.StreamResponse:
     """End a call the wrong way; `response` is the begun stream, if any. Hanging ends with the client."""
     if order.how is How.HANG:
         await asyncio.Event().wait()

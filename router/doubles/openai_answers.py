@@ -82,8 +82,8 @@ class Script:
     """Mutable orders, read at each call, and a record of what came.
 
     `refuse_next` is used up call by call, then `refuse` holds for all. A `gap_s` of `None` sends all pieces in
-    one write, 0 a write each. `gone` counts clients that left before their answer was complete: acquire it to
-    wait for one.
+    one write, 0 a write each. `connections` are open now, `accepted` counts all there were. `gone` counts
+    clients that left before their answer was complete: acquire it to wait for one.
     """
 
     answer: Answer = field(default_factory=lambda: words(8))
@@ -93,10 +93,12 @@ class Script:
     first_token_s: float = 0.0
     gap_s: float | None = None
     ignores_stream: bool = False
+    keeps_calls: bool = True
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=1000))
     served: int = 0
     serving: int = 0
     connections: int = 0
+    accepted: int = 0
     gone: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     def next_refusal(self) -> Refusal | None:

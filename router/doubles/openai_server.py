@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import msgspec
@@ -86,10 +86,10 @@ class _Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
         self._siblings.add(self)
         self._script.connections += 1
+        self._script.accepted += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._siblings.discard(self)
@@ -148,7 +148,8 @@ class _Connection(asyncio.Protocol):
             self._call = Call(msgspec.json.decode(self._body, type=dict[str, Any]), self._headers)
         except msgspec.DecodeError as error:
             return Refusal(400, code="invalid_json", type="invalid_request_error", message=str(error))
-        self._script.calls.append(self._call)
+        if self._script.keeps_calls:
+            self._script.calls.append(self._call)
         return self._script.next_refusal()
 
     def _answer(self) -> tuple[bool, tuple[bytes, ...]]:

@@ -52,9 +52,7 @@ class HttpIngress:
             started_at=time.time(),
         )
         self._rest = admin.app(self._chat)
-        self._server = HttpServer(
-            self.app, host=options.host, port=options.port, keepalive_s=options.keepalive_s
-        )
+        self._server = HttpServer(self.app, host=options.host, port=options.port, keepalive_s=options.keepalive_s)
 
     @property
     def port(self) -> int:

@@ -100,9 +100,7 @@ class AdminRoutes:
             raise RequestError(f"The feedback cannot be read: {error}") from None
         decision_id = said.decision_id.removeprefix("chatcmpl-")
         if not self._dispatch.feedback(decision_id, said.quality):
-            raise RequestError(
-                "The decision is unknown or too old.", code="decision_not_found", param="decision_id"
-            )
+            raise RequestError("The decision is unknown or too old.", code="decision_not_found", param="decision_id")
         return _json({"object": "feedback", "decision_id": decision_id, "quality": said.quality})
 
     async def decision(self, request: Request) -> Response:
@@ -150,9 +148,7 @@ def _router_error(_: Request, error: RouterError) -> Response:
 
 def _http_error(request: Request, error: HTTPException) -> Response:
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    response = _router_error(
-        request, RequestError(f"{request.method} {request.url.path}: {error.detail}", code=code)
-    )
+    response = _router_error(request, RequestError(f"{request.method} {request.url.path}: {error.detail}", code=code))
     response.headers.update(error.headers or {})
     return response
 

@@ -1,9 +1,11 @@
 """One connection to the broker: the only file that knows which client library is used.
 
-aiomqtt connects, holds the keepalive and subscribes. What it does not offer is done on the paho client inside it:
-acknowledging by hand, pausing the socket, `session_present`, PUBACK reason codes. PUBLISH packets go through
-`wire.mqtt_packet`: paho takes 160 us for the properties of a request and its reply against 11, and drops the
-connection over a string that one producer got wrong. A connection is used once: reconnecting makes a new one.
+aiomqtt connects, holds the keepalive and subscribes. What it does not offer is done on the paho client inside
+it: acknowledging by hand, pausing the socket, `session_present`, PUBACK reason codes. PUBLISH and PUBACK go
+through `wire.mqtt_packet` and a buffer on the socket: paho takes 160 us for the properties of a request and its
+reply against 11, a system call for every field, and drops the connection over a string that one producer got
+wrong. Nothing is queued inside paho, where a crash would lose it. A connection is used once: reconnecting makes
+a new one.
 """
 
 from __future__ import annotations
@@ -17,26 +19,23 @@ from random import Random
 from typing import Any
 
 import aiomqtt
-from msgspec import Struct
-from paho.mqtt.client import Client as PahoClient
-from paho.mqtt.client import ConnectFlags
 from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from router.ingress.mqtt_options import MqttOptions
-from router.wire.mqtt_packet import Publish, read_publish
+from router.wire.mqtt_packet import Publish, read_publish, write_puback, write_publish
 
-READS_MAX = 32
+READS_MAX = 64
 """Packets taken from the socket before others get their turn on the event loop."""
-_NODELAY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+BUFFER_BYTES = 64 * 1024
+PUBLISH = 0x30
 _silent = logging.getLogger("router.mqtt")
 _silent.disabled = True
 
 
-class Disconnected(Exception):  # noqa: N818  # names what happened, as aiomqtt's own do
+class Disconnected(Exception):
     """No connection, or no longer. `code` is the broker's reason where it sent a DISCONNECT."""
 
     def __init__(self, detail: str, code: int | None = None) -> None:
@@ -62,13 +61,32 @@ class Backoff:
         return wait
 
 
-class _Packed(Struct, frozen=True):
-    """Property bytes in the place of paho's own object."""
+class _BufferedSocket:
+    """In the place of paho's socket: it reads a byte at a time, this one by the buffer."""
 
-    data: bytes
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock, self._buffer, self._at = sock, b"", 0
+        self.send, self.fileno = sock.send, sock.fileno
 
-    def pack(self) -> bytes:
-        return self.data
+    def recv(self, size: int) -> bytes:
+        """As `socket.recv`, out of the buffer first."""
+        if self._at == len(self._buffer):
+            if size >= BUFFER_BYTES:
+                return self._sock.recv(size)
+            self._buffer, self._at = self._sock.recv(BUFFER_BYTES), 0
+        start = self._at
+        data = self._buffer[start : start + size]
+        self._at = start + len(data)
+        return data
+
+    def holds_more(self) -> bool:
+        """Whether something can be read that no selector sees."""
+        pending = getattr(self._sock, "pending", None)
+        return self._at < len(self._buffer) or (pending is not None and pending() > 0)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
 
 
 class MqttConnection:
@@ -85,6 +103,7 @@ class MqttConnection:
         self._loop = asyncio.get_running_loop()
         self._options, self._on_message = options, on_message
         self._confirmations: dict[int, asyncio.Future[int | None]] = {}
+        self._outgoing: list[bytes] = []
         self._reading, self._taken, self._is_up = True, 0, False
         self.closed: asyncio.Future[Disconnected] = self._loop.create_future()
         self.session_present = False
@@ -102,11 +121,9 @@ class MqttConnection:
             properties=self._connect_properties(keep_session),
             keepalive=options.keepalive_s,
             timeout=options.timeout_s,
-            max_inflight_messages=0,  # unlimited: what is queued inside paho would be lost in a crash
-            socket_options=(_NODELAY,),
             logger=_silent,
         )
-        self._paho: PahoClient = self._client._client
+        self._paho: Any = self._client._client  # its own annotations lag behind it
         self._take_over(self._paho)
 
     def _connect_properties(self, keep_session: bool) -> Properties:
@@ -116,49 +133,53 @@ class MqttConnection:
             properties.ReceiveMaximum = self._options.receive_maximum
         return properties
 
-    def _take_over(self, paho: PahoClient) -> None:
+    def _take_over(self, paho: Any) -> None:
         paho.connect_timeout = self._options.timeout_s
-        paho.manual_ack_set(True)
         library_connect, library_open = paho.on_connect, paho.on_socket_open
 
-        def on_connect(
-            client: PahoClient, data: Any, flags: ConnectFlags, code: ReasonCode, properties: Properties
-        ) -> None:
+        def on_connect(client: Any, data: Any, flags: Any, code: Any, properties: Properties) -> None:
             self._is_up = True
             self.session_present = bool(flags.session_present)
             self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
             library_connect(client, data, flags, code, properties)
 
-        def on_socket_open(client: PahoClient, data: Any, sock: socket.socket) -> None:
+        def on_socket_open(client: Any, data: Any, sock: socket.socket) -> None:
             library_open(client, data, sock)  # on the connecting thread
-            self._loop.call_soon_threadsafe(self._loop.add_reader, sock.fileno(), self._read)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            paho._sock = _BufferedSocket(sock)
+            self._loop.call_soon_threadsafe(self._start_reading)
 
         paho.on_connect = on_connect
         paho.on_socket_open = on_socket_open
         paho.on_socket_register_write = self._on_want_write
         paho.on_socket_unregister_write = self._on_written
         paho.on_disconnect = self._on_disconnect
-        paho.on_publish = self._on_publish
-        paho._handle_publish = self._take  # type: ignore[method-assign]
+        paho._handle_publish = self._take
+        paho._handle_pubackcomp = self._confirm
 
     async def open(self) -> None:
         """Connect and wait for CONNACK; `Disconnected` says why it could not be."""
         opening = asyncio.ensure_future(self._client.__aenter__())
         try:
-            await asyncio.shield(opening)
-        except aiomqtt.MqttError as error:
-            self._drop()
-            raise Disconnected(str(error)) from None
+            await asyncio.wait((opening, self.closed), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             with suppress(aiomqtt.MqttError):
                 await opening  # the library connects on a thread, which cannot be stopped
             self._drop()
             raise
+        if not opening.done():
+            opening.cancel()
+            raise self.closed.result()
+        try:
+            opening.result()
+        except aiomqtt.MqttError as error:
+            self._drop()
+            raise Disconnected(str(error)) from None
 
     async def subscribe(self, filters: tuple[str, ...]) -> None:
         """Subscribe at QoS 1; `Disconnected` if the broker refuses one."""
         topics = [(topic, SubscribeOptions(qos=1)) for topic in filters]
-        granting = asyncio.ensure_future(self._client.subscribe(topics))  # type: ignore[arg-type]
+        granting = asyncio.ensure_future(self._client.subscribe(topics))
         await asyncio.wait((granting, self.closed), return_when=asyncio.FIRST_COMPLETED)
         if not granting.done():
             granting.cancel()
@@ -168,27 +189,31 @@ class MqttConnection:
         except aiomqtt.MqttError as error:
             raise Disconnected(f"SUBSCRIBE: {error}") from None
         for topic, code in zip(filters, codes, strict=True):
-            if isinstance(code, ReasonCode) and code.is_failure:
-                raise Disconnected(f"the broker refuses to subscribe to {topic}: {code}", code.value)
+            value = getattr(code, "value", code)
+            if value >= 0x80:
+                raise Disconnected(f"the broker refuses to subscribe to {topic}: {code}", value)
 
     def publish(self, topic: str, payload: bytes, properties: bytes) -> asyncio.Future[int | None]:
         """Send at QoS 1. The future gets the reason code of PUBACK, or `None` if the connection ended first."""
         confirmation: asyncio.Future[int | None] = self._loop.create_future()
-        if not self.closed.done():
-            info = self._paho.publish(topic, payload, 1, False, _Packed(properties))  # type: ignore[arg-type]
-            if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
-                self._confirmations[info.mid] = confirmation
-                return confirmation
-        confirmation.set_result(None)
+        packet_id = self._paho._mid_generate()
+        if self.closed.done() or packet_id in self._confirmations:
+            confirmation.set_result(None)
+        else:
+            self._confirmations[packet_id] = confirmation
+            self._put(write_publish(topic, packet_id, properties, payload))
         return confirmation
 
     def ack(self, message: Publish) -> None:
         """Acknowledge a message of this connection; without effect when the connection is gone."""
         if message.qos and not self.closed.done():
-            self._paho.ack(message.mid, message.qos)
+            self._put(write_puback(message.mid))
 
     def pause(self) -> None:
-        """Stop reading the socket: the broker's messages stay with the broker. Writing goes on."""
+        """Stop reading the socket: the broker's messages stay with the broker. Writing goes on.
+
+        An answer to a keepalive is not read either: a pause of two intervals ends the connection.
+        """
         self._reading = False
         sock = self._paho.socket()
         if sock is not None:
@@ -197,13 +222,12 @@ class MqttConnection:
     def resume(self) -> None:
         """Read again."""
         self._reading = True
-        sock = self._paho.socket()
-        if sock is not None:
-            self._loop.add_reader(sock.fileno(), self._read)
-            self._loop.call_soon(self._read)  # TLS may hold bytes that the selector does not see
+        self._start_reading()
+        self._loop.call_soon(self._read)  # TLS may hold bytes that the selector does not see
 
     async def close(self) -> None:
         """Disconnect in order; the session stays with the broker if it was to be kept."""
+        self._flush()
         self._paho.disconnect()
         if self._paho.socket() is not None:
             await asyncio.wait((self.closed,), timeout=self._options.timeout_s)
@@ -213,41 +237,63 @@ class MqttConnection:
         self._paho._sock_close()
         self._end(Disconnected("closed"))
 
+    def _start_reading(self) -> None:
+        sock = self._paho.socket()
+        if sock is not None and self._reading:
+            self._loop.add_reader(sock.fileno(), self._read)
+
     def _read(self) -> None:
-        """Take what the socket holds, until a packet is not a message, or it is another's turn."""
+        """Take what the socket holds, until it is another's turn."""
         try:
             for _ in range(READS_MAX):
-                taken = self._taken
                 if not self._reading or self._paho.socket() is None:
                     return
                 self._paho.loop_read()
-                if taken == self._taken and not self._tls_pending():
+                sock = self._paho.socket()
+                if sock is None or not sock.holds_more():
                     return
         except Exception as error:
             self._drop_because(f"reading: {error!r}")
-
-    def _tls_pending(self) -> bool:
-        pending = getattr(self._paho.socket(), "pending", None)
-        return pending is not None and pending() > 0
+        else:
+            self._loop.call_soon(self._read)
 
     def _take(self) -> MQTTErrorCode:
         """In the place of paho's own PUBLISH handler."""
         packet = self._paho._in_packet
-        self._taken += 1
         message = read_publish(packet["command"], packet["packet"])
         if self._on_message is not None:
             self._on_message(message)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    def _on_want_write(self, _client: PahoClient, _data: Any, _sock: Any) -> None:
-        if self._is_up:
-            self._loop.call_soon(self._write)
+    def _confirm(self, _kind: str) -> MQTTErrorCode:
+        """In the place of paho's own PUBACK handler. Without a reason code it is 0."""
+        packet = self._paho._in_packet["packet"]
+        confirmation = self._confirmations.pop(int.from_bytes(packet[:2], "big"), None)
+        if confirmation is not None and not confirmation.done():
+            confirmation.set_result(packet[2] if len(packet) > 2 else 0)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _put(self, packet: bytes) -> None:
+        """Packets of one turn of the event loop go out together."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(packet)
+
+    def _flush(self) -> None:
+        if self._outgoing and not self.closed.done():
+            self._paho._packet_queue(PUBLISH, b"".join(self._outgoing), 0, 1)
+            self._write()
+        self._outgoing.clear()
+
+    def _on_want_write(self, _client: Any, _data: Any, _sock: Any) -> None:
+        if not self._is_up:  # CONNECT, from the connecting thread
+            self._loop.call_soon_threadsafe(self._write)
         else:
-            self._loop.call_soon_threadsafe(self._write)  # CONNECT comes from the connecting thread
+            self._loop.call_soon(self._write)
 
     def _write(self) -> None:
-        """Send what is queued, at once if the socket takes it: packets of one turn go out in one go."""
-        if self._paho.socket() is None:
+        """Send what is queued as far as the socket takes it, the rest when it takes more."""
+        if self._paho.socket() is None or not self._paho.want_write():
             return
         try:
             self._paho.loop_write()
@@ -258,17 +304,10 @@ class MqttConnection:
         if sock is not None and self._paho.want_write():
             self._loop.add_writer(sock.fileno(), self._write)
 
-    def _on_written(self, _client: PahoClient, _data: Any, sock: socket.socket) -> None:
+    def _on_written(self, _client: Any, _data: Any, sock: socket.socket) -> None:
         self._loop.remove_writer(sock.fileno())
 
-    def _on_publish(self, _client: PahoClient, _data: Any, mid: int, code: ReasonCode, _properties: Properties) -> None:
-        confirmation = self._confirmations.pop(mid, None)
-        if confirmation is not None and not confirmation.done():
-            confirmation.set_result(code.value)
-
-    def _on_disconnect(
-        self, _client: PahoClient, _data: Any, flags: Any, code: ReasonCode, _properties: Properties
-    ) -> None:
+    def _on_disconnect(self, _client: Any, _data: Any, flags: Any, code: Any, _properties: Properties) -> None:
         by_broker = flags.is_disconnect_packet_from_server
         self._end(Disconnected(str(code), code.value if by_broker else None))
 

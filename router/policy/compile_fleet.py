@@ -76,12 +76,12 @@ def _unfit(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyE
     """Fields that are missing for, or mean nothing to, this backend or this kind."""
     written = spec.model_fields_set
     yield from (
-        source.problem(path, f"a {spec.backend} deployment needs `{field}`")
+        source.problem(path, f"the backend {spec.backend} needs `{field}`")
         for field in _NEEDS[spec.backend]
         if field not in written
     )
     yield from (
-        source.problem((*path, field), f"`{field}` means nothing to a {spec.backend} deployment", key=True)
+        source.problem((*path, field), f"`{field}` means nothing to the backend {spec.backend}", key=True)
         for field in ("url", "region", "api_key_env", "ca_file")
         if field in written and field not in _TAKES[spec.backend]
     )

@@ -105,5 +105,5 @@ def _number(field: str, value: float) -> str:
 def _promise(objective: Objective) -> str:
     over = f"for {ratio_text(objective.target)} over {duration_text(objective.window_s)}"
     if objective.indicator is Indicator.AVAILABILITY:
-        return f"answered {over}"
-    return f"{objective.indicator} <= {duration_text(objective.threshold_s)} {over}"
+        return over
+    return f"<= {duration_text(objective.threshold_s)} {over}"

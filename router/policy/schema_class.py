@@ -154,7 +154,7 @@ class ParametersSpec(Spec):
 
 
 class BudgetSpec(Spec):
-    """What may be spent."""
+    """Limits on the spending of a class."""
 
     usd_per_request: Annotated[float, Field(gt=0)] | None = None
     """Most that one request may be expected to cost, in USD."""
@@ -172,7 +172,7 @@ class ClassTerms(Spec):
     deadline: Duration | None = None
     """Hard limit from arrival to the last token, where the request brings none of its own."""
     past_deadline: PastDeadline = PastDeadline.FAIL
-    """What becomes of a request whose deadline passes before its first token."""
+    """fail: it is given up when the deadline passes before its first token; answer_late: it is answered still."""
     priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
     """Higher goes first where requests compete."""
     sheddable: bool = False

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from msgspec import Struct
+from router.domain.view import ScrapedLoad
 
-
-class ScrapedLoad(Struct, frozen=True):
-    """A server's own account of itself, as of `observed` (monotonic seconds)."""
-
-    deployment: str
-    running: int
-    waiting: int
-    kv_ratio: float | None
-    observed: float
+__all__ = ["LoadSource", "ScrapedLoad"]
 
 
 class LoadSource(Protocol):

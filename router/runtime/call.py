@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import cast
+from typing import Protocol, cast
 
 from router.control.batching import BatchTuner
 from router.core.controller import Controller
@@ -13,12 +13,21 @@ from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.domain.deployment import Deployment
 from router.domain.errors import BackendError, Expired, ProtocolError, RouterError
+from router.domain.events import Event
 from router.domain.outcome import Attempt, Delta, Ending, Outcome, Receipt, Usage
 from router.domain.slo import PastDeadline
 from router.ports.backend import Backend, BatchBackend
 from router.ports.clock import Clock
 from router.ports.dispatch import EventSink, Responder
 from router.runtime.batcher import Batcher
+
+
+class Claim(Protocol):
+    """What a call must win before its first token counts, where another runs beside it."""
+
+    def claim(self, call: Call) -> None:
+        """The first token came."""
+        ...
 
 
 class Call:
@@ -31,6 +40,7 @@ class Call:
         "finish_reason",
         "permit",
         "pieces",
+        "race",
         "served_model",
         "ticket",
         "tokens",
@@ -46,6 +56,7 @@ class Call:
         self.served_model: str | None = None
         self.error: RouterError | None = None
         self.batch_wait_s: float | None = None
+        self.race: Claim | None = None
 
     def note(self, delta: Delta) -> None:
         """Keep what a piece says about the whole."""
@@ -121,7 +132,9 @@ class Caller:
         call.note(delta)
         if call.permit.first_token is None:
             if delta.tokens or delta.whole:
-                self._feedback.on_first_token(call.ticket, call.permit, now=now)
+                if call.race is not None:
+                    call.race.claim(call)
+                self._tell(self._feedback.on_first_token(call.ticket, call.permit, now=now))
                 if responder is not None:
                     await responder.begin(self.receipt(call))
         elif delta.tokens:
@@ -147,9 +160,12 @@ class Caller:
             error_code=None if error is None else error.code,
             retry_after_s=None if error is None else error.retry_after_s,
         )
-        for event in self._feedback.on_outcome(call.ticket, call.permit, outcome, call.batch_wait_s):
-            self._sink.emit(event)
+        self._tell(self._feedback.on_outcome(call.ticket, call.permit, outcome, call.batch_wait_s))
         return outcome
+
+    def _tell(self, events: list[Event]) -> None:
+        for event in events:
+            self._sink.emit(event)
 
     def withdraw(self, call: Call) -> None:
         """Give back a permit whose call was never made."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Protocol
 
 import structlog
@@ -26,6 +26,39 @@ class Service(Protocol):
     async def stop(self, grace_s: float) -> None:
         """Take nothing new, end what is under way within the grace, free everything."""
         ...
+
+
+class Background:
+    """A service that is one long coroutine. `on_end` is told when it ends by itself."""
+
+    def __init__(
+        self,
+        run: Callable[[], Coroutine[None, None, None]],
+        stop: Callable[[float], Awaitable[None]],
+        *,
+        name: str,
+        on_end: Callable[[BaseException | None], None],
+    ) -> None:
+        self._run = run
+        self._stop = stop
+        self._name = name
+        self._on_end = on_end
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Set it going."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=self._name)
+        self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            self._on_end(task.exception())
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask it to stop, and wait until it has."""
+        await self._stop(grace_s)
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
 
 
 class Daemon:

@@ -24,6 +24,7 @@ from router.ports.backend import Backend
 from router.ports.clock import Clock
 from router.ports.dispatch import BeforeCall, EventSink, Responder
 from router.runtime.call import Call, Caller
+from router.runtime.hedge import run_hedged
 from router.runtime.queue import Queue
 from router.wire.openai import assemble
 
@@ -68,10 +69,8 @@ class Dispatcher:
         try:
             while True:
                 call = Call(ticket, *await self._granted(ticket))
-                if on_call is not None:
-                    await self._announce(call, on_call)
-                ticket.sent = self._clock.now()
-                outcome = await self._caller.run(call, responder)
+                await self._announce(call, on_call)
+                call, outcome = await self._run(call, responder, on_call)
                 self.queue.pump()
                 if call.error is None:
                     return self._answer(ticket, call, outcome, streamed=responder is not None)
@@ -84,13 +83,38 @@ class Dispatcher:
             self.queue.pump()
             raise
 
-    async def _announce(self, call: Call, on_call: BeforeCall) -> None:
+    async def _announce(self, call: Call, on_call: BeforeCall | None) -> None:
         """Let the ingress note that a call is about to be made; if it cannot, the permit goes back."""
-        try:
-            await on_call()
-        except BaseException:
-            self._caller.withdraw(call)
-            raise
+        if on_call is not None:
+            try:
+                await on_call()
+            except BaseException:
+                self._caller.withdraw(call)
+                raise
+        call.ticket.sent = self._clock.now()
+
+    async def _run(self, call: Call, responder: Responder | None, on_call: BeforeCall | None) -> tuple[Call, Outcome]:
+        """Make the call, with a second beside it where the class hedges and the first is silent."""
+        ticket = call.ticket
+        after_s = ticket.request_class.hedge_after_s
+        if after_s is None:
+            return call, await self._caller.run(call, responder)
+
+        async def rival() -> Call | None:
+            ticket.tried |= {call.attempt.deployment.name}
+            if not self.controller.routable(ticket) - ticket.tried or not self.controller.retries.take():
+                return None
+            try:
+                grant = self._grant(ticket)
+            except RouterError:
+                return None
+            if isinstance(grant, Hold):
+                return None
+            second = Call(ticket, *grant)
+            await self._announce(second, on_call)
+            return second
+
+        return await run_hedged(call, rival, lambda c: self._caller.run(c, responder), after_s)
 
     async def _granted(self, ticket: Ticket) -> Grant:
         """Decide now, or wait in the queue for room."""

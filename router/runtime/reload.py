@@ -10,9 +10,9 @@ again every few seconds besides, for file systems that send no events and for sw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import aclosing
 from pathlib import Path
 
 import structlog
@@ -44,7 +44,7 @@ def read_directory(directory: Path) -> Documents:
     """(file name, text) of every policy file, in order of name; raises `PolicyErrors` where one is unreadable."""
     documents: list[tuple[str, str]] = []
     problems: list[PolicyError] = []
-    for path in sorted(_files(directory)):
+    for path in sorted(_files(directory), key=str):
         try:
             with path.open(encoding="utf-8") as file:
                 documents.append((str(path), file.read(MAX_CHARS + 1)))
@@ -111,13 +111,24 @@ class PolicyWatch:
         """Begin watching; what changed since `current` was read is found at the first look."""
         self._task = asyncio.get_running_loop().create_task(self._watch(), name="policy-watch")
 
-    async def stop(self, grace_s: float) -> None:  # noqa: ARG002 - one look at a directory needs no grace
+    async def stop(self, grace_s: float) -> None:
         """End at once."""
         self._stop.set()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _watch(self) -> None:
+        await self.look()
+        while not self._stop.is_set():
+            try:
+                await self._follow()
+            except (OSError, RuntimeError) as error:  # no such directory, or the kernel's watches are used up
+                log.warning("policy_events_unavailable", error=str(error), recheck_ms=self._recheck_ms)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), self._recheck_ms / 1e3)
+                await self.look()
+
+    async def _follow(self) -> None:
         changes = awatch(
             self._directory,
             watch_filter=None,
@@ -126,8 +137,7 @@ class PolicyWatch:
             yield_on_timeout=True,
             stop_event=self._stop,
         )
-        await self.look()
-        async with aclosing(changes):
+        async with contextlib.aclosing(changes):
             async for _ in changes:
                 await self.look()
 

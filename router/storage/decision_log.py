@@ -43,9 +43,7 @@ class DecisionLog:
 
     name = "decision_log"
 
-    def __init__(
-        self, folder: Path, *, max_bytes: int = 64 << 20, keep: int = 16, max_waiting: int = 50_000
-    ) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int = 64 << 20, keep: int = 16, max_waiting: int = 50_000) -> None:
         self._max_waiting = max_waiting
         self._batch: list[Event] = []
         self._taken = 0

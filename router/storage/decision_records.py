@@ -14,6 +14,8 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from os import SEEK_END, fstat
+from os.path import samestat
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -125,9 +127,7 @@ def read_record(line: bytes) -> AnyRecord | None:
     return record if record.version == VERSION else None
 
 
-def read_decisions(
-    paths: Iterable[Path], *, skipped: Callable[[Path, int], None] = _ignore
-) -> Iterator[Logged]:
+def read_decisions(paths: Iterable[Path], *, skipped: Callable[[Path, int], None] = _ignore) -> Iterator[Logged]:
     """Every decision in the order made, joined with its outcome and feedback wherever in `paths` those are.
 
     Two passes over open files, so that a rotation in between changes nothing: first what followed the
@@ -185,28 +185,42 @@ class _Aftermath:
 
 
 def follow_records(folder: Path, *, wait: Callable[[], None]) -> Iterator[AnyRecord]:
-    """Records as they are written from now on, across rotations; `wait` is called while there are none."""
+    """Records as they are written from now on, across rotations; `wait` is called while there are none.
+
+    The file is held open, so it is read to its end even after it was rotated away.
+    """
     path = folder / CURRENT
-    position, inode = (path.stat().st_size, path.stat().st_ino) if path.exists() else (0, 0)
-    while True:
-        lines, position, inode = _more(path, position, inode)
-        yield from filter(None, map(read_record, lines))
-        if not lines:
-            wait()
-
-
-def _more(path: Path, position: int, inode: int) -> tuple[list[bytes], int, int]:
+    file = _newer(path, None)
+    if file is not None:
+        file.seek(0, SEEK_END)
+    torn = b""
     try:
-        with path.open("rb") as file:
-            status = path.stat()
-            if status.st_ino != inode:
-                position, inode = 0, status.st_ino
-            file.seek(position)
-            text = file.read()
+        while True:
+            newer = _newer(path, file)
+            text = b"" if file is None else torn + file.read()
+            whole, _, torn = text.rpartition(b"\n")
+            yield from filter(None, map(read_record, whole.splitlines()))
+            if newer is not None:
+                if file is not None:
+                    file.close()
+                file, torn = newer, b""
+            elif not whole:
+                wait()
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _newer(path: Path, file: BinaryIO | None) -> BinaryIO | None:
+    """The file now at `path`, opened, unless it is the one already open or there is none."""
+    try:
+        found = path.open("rb")
     except FileNotFoundError:
-        return [], position, inode
-    whole = text.rpartition(b"\n")[0]
-    return whole.splitlines(), position + (len(whole) + 1 if whole else 0), inode
+        return None
+    if file is not None and samestat(fstat(found.fileno()), fstat(file.fileno())):
+        found.close()
+        return None
+    return found
 
 
 def _is_log(path: Path) -> bool:

@@ -66,9 +66,7 @@ class Rows:
         )
         asker = (key, message.response_topic, message.correlation_data)
         if added.rowcount == 1:
-            self._execute(
-                "INSERT INTO askers (key, response_topic, correlation_data) VALUES (?, ?, ?)", asker
-            )
+            self._execute("INSERT INTO askers (key, response_topic, correlation_data) VALUES (?, ?, ?)", asker)
             return None
         known = self._execute("SELECT digest FROM requests WHERE key = ?", (key,)).fetchone()
         same = known[0] == digest
@@ -87,9 +85,7 @@ class Rows:
 
     def answered(self, key: str, replies: bytes, keep: bool) -> None:
         """Set the reply; the prompt is forgotten, its digest stays."""
-        self._execute(
-            "UPDATE requests SET replies = ?, keep = ?, payload = x'' WHERE key = ?", (replies, keep, key)
-        )
+        self._execute("UPDATE requests SET replies = ?, keep = ?, payload = x'' WHERE key = ?", (replies, keep, key))
 
     def delivered(self, key: str, asker: Asker) -> None:
         """One asker less; an answer that is not kept goes with the last."""
@@ -125,9 +121,7 @@ class Rows:
         message, payload, calls, keep, replies = self._execute(
             "SELECT message, payload, calls, keep, replies FROM requests WHERE key = ?", (key,)
         ).fetchone()
-        askers = self._execute(
-            "SELECT response_topic, correlation_data FROM askers WHERE key = ? ORDER BY id", (key,)
-        )
+        askers = self._execute("SELECT response_topic, correlation_data FROM askers WHERE key = ? ORDER BY id", (key,))
         return Entry(
             received=replace(_read_received(message), payload=payload),
             calls=calls,
@@ -153,9 +147,7 @@ def open_rows(path: Path, synchronous: str) -> Rows:
         raise JournalError(f"journal {path}: {error}{hint}") from error
     except sqlite3.Error as error:
         connection.close()
-        raise JournalError(
-            f"journal {path}: {error}; move the file away to start with an empty one"
-        ) from error
+        raise JournalError(f"journal {path}: {error}; move the file away to start with an empty one") from error
     except JournalError as error:
         connection.close()
         raise JournalError(f"journal {path}: {error.message}") from None

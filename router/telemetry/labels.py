@@ -19,6 +19,10 @@ NAMES_MAX = 500
 WORDS_MAX = 64
 
 
+CLIENT_GONE = "client_gone"
+CANCELLED = Ending.CANCELLED.value
+
+
 class Allowed(dict[str, str]):
     """Maps a name to itself when it is allowed, the empty one to `none`, anything else to `other`."""
 

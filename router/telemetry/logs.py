@@ -33,7 +33,7 @@ _SECRET = re.compile(
     r"authorization|api_?key|passwo?r?d|secret|cookie|credential|access_?token|bearer"
     r"|^(prompt|messages?_?content|messages|content|payload|body|choices|last_user|system)$"
 )
-_IN_TEXT = re.compile(r"(?<=://)[^/@\s]+@|(?i:bearer)\s+\S+|\bsk-[\w-]{8,}")
+_IN_TEXT = re.compile(r"(?<=://)[^/@\s]+(?=@)|(?i:bearer)\s+\S+|\bsk-[\w-]{8,}")
 
 
 class Lines:

@@ -23,6 +23,16 @@ from router.telemetry.sink import Handlers
 
 DECIDE_EDGES = (0.00001, 0.000025, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.0025, 0.01, 0.1)
 BINDINGS = ("forced", "only", "explored", "slo", "quality", "floor", "cost", "capacity")
+EXCLUSIONS = (
+    "not_allowed",
+    "tried",
+    "unhealthy",
+    "lacks_capability",
+    "context_too_long",
+    "too_dear",
+    "no_quota",
+    "at_limit",
+)
 SHARE_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -81,6 +91,7 @@ class ControlMetrics:
         deployments = [self._words.deployments[d.name] for d in policy.deployments]
         self._decisions.create((*c, d) for c in classes for d in deployments)
         self._bindings.create((*c, binding) for c in classes for binding in BINDINGS)
+        self._excluded.create(product(deployments, EXCLUSIONS))
         self._seconds.create(((),))
         self._complexity.create(classes)
         for counter in (self._explored, self._slo, self._adequate, self._cost):

@@ -61,8 +61,7 @@ class IngressMetrics:
         """Series at 0; nothing here depends on the policy."""
         for source, whats in HAPPENINGS.items():
             self._events.create(product((source,), whats))
-        for gauge in self._state.values():
-            gauge.create((("mqtt",),))
+        self._state["paused"].create((("mqtt",),))
         self._cut.create(((),))
 
     def watch_journal(self, backlog: Callable[[], int]) -> None:

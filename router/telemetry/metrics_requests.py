@@ -8,7 +8,7 @@ from itertools import product
 from prometheus_client import CollectorRegistry
 
 from router.domain.deployment import Tier
-from router.domain.errors import Expired, Rejected
+from router.domain.errors import Evicted, Expired, Rejected
 from router.domain.events import (
     AttemptEnded,
     IngressEvent,
@@ -18,7 +18,7 @@ from router.domain.events import (
 )
 from router.domain.slo import Indicator
 from router.policy.policy import Policy
-from router.telemetry.labels import NONE, Vocabulary, Words
+from router.telemetry.labels import CANCELLED, CLIENT_GONE, NONE, Vocabulary, Words
 from router.telemetry.series import Counter, Histogram
 from router.telemetry.sink import Handlers
 
@@ -27,6 +27,8 @@ TPOT_EDGES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25
 E2E_EDGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 PHASE_EDGES = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 OVERHEAD_EDGES = (0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
+
+_REJECTIONS = {Expired.code: "expired", Evicted.code: "evicted", CLIENT_GONE: CANCELLED}
 
 REQUEST_PHASES = ("ingress", "queue", "reply")
 ATTEMPT_PHASES = ("batch_wait", "network", "first_token", "decode")
@@ -39,10 +41,8 @@ def edges(base: Iterable[float], policy: Policy, indicator: Indicator) -> tuple[
 
 
 def rejection_status(code: str) -> str:
-    """The status of a request refused before any call: rejected, expired or evicted."""
-    if code == Expired.code:
-        return "expired"
-    return "evicted" if code == "evicted" else "rejected"
+    """The status of a request that ended before any call: rejected, expired, evicted or cancelled."""
+    return _REJECTIONS.get(code, "rejected")
 
 
 class RequestMetrics:
@@ -100,7 +100,7 @@ class RequestMetrics:
         tiers = {d.name: d.tier.value for d in policy.deployments}
         self._received.create(product(classes, ("http", "mqtt")))
         self._requests.create((c, d, t, "completed", NONE) for c in classes for d, t in tiers.items())
-        refusals = (Rejected.code, *Rejected.codes, Expired.code, "evicted")
+        refusals = (Rejected.code, *Rejected.codes, *_REJECTIONS)
         self._requests.create((c, NONE, NONE, rejection_status(r), r) for c in classes for r in refusals)
         for histogram in (self._ttft, self._tpot, self._e2e):
             histogram.create(product(classes, [tier.value for tier in Tier]))
@@ -143,7 +143,8 @@ class RequestMetrics:
     def _on_ended(self, event: RequestEnded) -> None:
         words = self._words
         name, deployment = words.classes[event.request_class], words.deployments[event.deployment]
-        tier, status = words.tiers[event.tier], self._statuses[event.status]
+        tier = words.tiers[event.tier]
+        status = CANCELLED if event.code == CLIENT_GONE else self._statuses[event.status]
         self._requests.add((name, deployment, tier, status, words.codes[event.code or ""]))
         self._time(event, name, tier)
         self._spend.add((name, deployment), event.cost_usd)

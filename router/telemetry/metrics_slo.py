@@ -15,13 +15,13 @@ from router.domain.events import FeedbackReceived, RequestEnded, RequestRejected
 from router.domain.outcome import Ending
 from router.domain.slo import Indicator
 from router.policy.policy import Policy
-from router.telemetry.labels import Vocabulary, Words
+from router.telemetry.labels import CANCELLED, CLIENT_GONE, Vocabulary, Words
 from router.telemetry.series import Counter, Gauge, Histogram
 from router.telemetry.sink import Handlers
 
 ALL = "all"
 AVAILABILITY = Indicator.AVAILABILITY.value
-COMPLETED, CANCELLED = Ending.COMPLETED.value, Ending.CANCELLED.value
+COMPLETED = Ending.COMPLETED.value
 QUALITY_EDGES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -87,7 +87,7 @@ class SloMetrics:
         """Nothing is gathered."""
 
     def _on_ended(self, event: RequestEnded) -> None:
-        if event.status == CANCELLED:
+        if event.code == CLIENT_GONE or event.status == CANCELLED:
             return
         name = self._words.classes[event.request_class]
         self._judge((name, ALL), event.slo_met)
@@ -102,6 +102,8 @@ class SloMetrics:
             self._good.add(key)
 
     def _on_rejected(self, event: RequestRejected) -> None:
+        if event.code == CLIENT_GONE:
+            return
         name = self._words.classes[event.request_class]
         self._total.add((name, ALL))
         self._total.add((name, AVAILABILITY))

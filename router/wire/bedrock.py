@@ -126,9 +126,7 @@ def _part(part: Part, path: str) -> Json | None:
         url = _image_decoder.decode(part.image_url).url
         match = _DATA_URL.fullmatch(url)
         if match is None:
-            raise _unsupported(
-                "pictures other than data: URLs of png, jpeg, gif or webp", f"{path}.image_url"
-            )
+            raise _unsupported("pictures other than data: URLs of png, jpeg, gif or webp", f"{path}.image_url")
         picture = b64decode(match[2], validate=True)
     except (msgspec.DecodeError, ValueError) as error:
         raise Refused(f"the picture cannot be read: {error}", param=f"{path}.image_url") from None
@@ -169,12 +167,7 @@ def _tool_config(body: ChatBody, turns: Sequence[Json]) -> Json | None:
     specs = [_tool_spec(tool, f"tools[{index}]") for index, tool in enumerate(body.tools or ())]
     wanted = _tool_choice(body.tool_choice)
     if not specs or wanted == "none":
-        used = {
-            block["toolUse"]["name"]: None
-            for turn in turns
-            for block in turn["content"]
-            if "toolUse" in block
-        }
+        used = {block["toolUse"]["name"]: None for turn in turns for block in turn["content"] if "toolUse" in block}
         if not used:
             return None
         specs = specs or [{"name": name, "inputSchema": {"json": _NO_PARAMETERS}} for name in used]

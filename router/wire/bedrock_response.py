@@ -127,9 +127,7 @@ class ConverseReader:
         if not text:
             return None
         self._silent.discard(block)
-        return self._piece(
-            {"tool_calls": [{"index": self._tools[block], "function": {"arguments": text}}]}, text
-        )
+        return self._piece({"tool_calls": [{"index": self._tools[block], "function": {"arguments": text}}]}, text)
 
     def _stop(self, block: int) -> Delta | None:
         """A tool without parameters may come without arguments, where OpenAI promises a JSON object."""

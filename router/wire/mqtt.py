@@ -130,10 +130,11 @@ def request_problem(message: Publish, max_body_bytes: int) -> RequestError | Non
 
 def reply_properties(request_id: str, receipt: Receipt) -> Properties:
     """User properties of an answer."""
-    return (
-        ("request-id", clean(request_id)),
-        *((f"router-{name}", clean(value)) for name, value in receipt_fields(receipt)),
-    )
+    fields = [(f"router-{name}", value) for name, value in receipt_fields(receipt)]
+    fields.insert(0, ("request-id", request_id))
+    if _is_plain("".join([value for _, value in fields])):
+        return tuple(fields)
+    return tuple((name, clean(value)) for name, value in fields)
 
 
 def error_properties(request_id: str | None, error: RouterError) -> Properties:

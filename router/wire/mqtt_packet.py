@@ -14,6 +14,7 @@ from msgspec import Struct
 
 _FORMAT, _EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION_DATA = 1, 2, 3, 8, 9
 _SUBSCRIPTION, _ALIAS, _USER_PROPERTY = 11, 35, 38
+_PUBLISH_QOS_1 = b"\x32"
 _IS_TEXT = b"\x01\x01"
 """Payload Format Indicator: UTF-8."""
 
@@ -152,6 +153,18 @@ def pack_properties(
         parts += (b"&", _text(name), _text(value))
     body = b"".join(parts)
     return _variable(len(body)) + body
+
+
+def write_publish(topic: str, packet_id: int, properties: bytes, payload: bytes) -> bytes:
+    """A whole PUBLISH at QoS 1. `properties` are as `pack_properties` gives them."""
+    name = topic.encode()
+    size = _variable(len(name) + 4 + len(properties) + len(payload))
+    return b"".join((_PUBLISH_QOS_1, size, pack("!H", len(name)), name, pack("!H", packet_id), properties, payload))
+
+
+def write_puback(packet_id: int) -> bytes:
+    """A whole PUBACK that says success."""
+    return b"\x40\x02" + pack("!H", packet_id)
 
 
 def _text(text: str) -> bytes:

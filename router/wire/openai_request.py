@@ -169,9 +169,7 @@ def read_body(body: bytes) -> ChatBody:
         param = path.rstrip("`").lstrip(".") or None
         raise RequestError(f"{problem} at '{param}'" if param else problem, param=param) from None
     except UnicodeDecodeError as error:
-        raise RequestError(
-            f"The body is not valid UTF-8 (byte {error.start}).", code="invalid_json"
-        ) from None
+        raise RequestError(f"The body is not valid UTF-8 (byte {error.start}).", code="invalid_json") from None
     except msgspec.DecodeError as error:
         raise RequestError(f"The body is not valid JSON: {error}", code="invalid_json") from None
     except RecursionError:

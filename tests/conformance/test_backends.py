@@ -6,145 +6,20 @@ A backend joins by a `Far` (the backend, its far side, and orders to that far si
 from __future__ import annotations
 
 import asyncio
-import socket
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
 
-import aioboto3
 import msgspec
 import pytest
 
-from router.backends.bedrock import BedrockBackend
 from router.domain.decision import DecisionId
-from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
-from router.domain.errors import (
-    BackendError,
-    Overloaded,
-    Refused,
-    Throttled,
-    TimedOut,
-    Unreachable,
-)
-from router.domain.outcome import Attempt, AttemptId, Delta, Usage
-from router.doubles.bedrock_faults import Answer, Break, How, Refusal, Script
-from router.doubles.bedrock_server import bedrock_server
-from router.ports.backend import Backend
+from router.domain.deployment import Deployment
+from router.domain.errors import BackendError, Overloaded, Refused, Throttled, TimedOut, Unreachable
+from router.domain.outcome import Attempt, AttemptId, Delta
 from router.wire.openai import Envelope, assemble, read_request
+from tests.conformance.backend_far_sides import FAR_SIDES, Far
 
 PATIENCE_S = 10.0
 """How long a far side may take to notice something before a test gives up."""
-
-
-class Far(ABC):
-    """One backend, its far side, and orders to that far side; orders hold for every later call."""
-
-    backend: Backend
-    deployment: Deployment
-    vacant: Deployment
-    """A deployment at an address where nobody listens."""
-
-    @abstractmethod
-    def answers(self, n: int) -> str:
-        """Answer with n pieces; gives the text they make."""
-
-    @abstractmethod
-    def accounts(self) -> Usage:
-        """The usage that the far side will report for the answer ordered last."""
-
-    @abstractmethod
-    def throttles(self) -> float:
-        """Refuse for exceeding the rate; gives the seconds that the refusal says to wait."""
-
-    @abstractmethod
-    def is_busy(self) -> None:
-        """Refuse for lack of capacity."""
-
-    @abstractmethod
-    def refuses(self) -> None:
-        """Refuse for what is asked."""
-
-    @abstractmethod
-    def breaks(self, after: int) -> None:
-        """Break off after so many pieces."""
-
-    @abstractmethod
-    def garbles(self, after: int) -> None:
-        """Send nonsense after so many pieces."""
-
-    @abstractmethod
-    def hangs(self, after: int) -> None:
-        """Fall silent after so many pieces, until the caller leaves."""
-
-    @abstractmethod
-    def recovers(self) -> None:
-        """Do none of the above any more."""
-
-    @abstractmethod
-    def calls(self) -> int:
-        """Calls that have come."""
-
-    @abstractmethod
-    def serving(self) -> int:
-        """Calls being answered now."""
-
-
-class BedrockFar(Far):
-    """`bedrock`, through the real SDK, against the double on a loopback port."""
-
-    def __init__(self, script: Script, url: str) -> None:
-        session = aioboto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
-        self.script = script
-        self.backend = BedrockBackend(session)
-        self.deployment = deployment(Address("bedrock", "test.model-v1:0", url=url, region="eu-west-1"))
-        self.vacant = deployment(Address("bedrock", "test.model-v1:0", url=vacant_url(), region="eu-west-1"))
-
-    def answers(self, n: int) -> str:
-        pieces = tuple(f"wörd{i} " for i in range(n))
-        self.script.answer = Answer(pieces, input_tokens=11, output_tokens=n, cache_read_tokens=5)
-        return "".join(pieces)
-
-    def accounts(self) -> Usage:
-        return Usage(input_tokens=16, output_tokens=len(self.script.answer.pieces), cached_tokens=5)
-
-    def throttles(self) -> float:
-        self.script.refuse = Refusal("ThrottlingException", retry_after="7")
-        return 7.0
-
-    def is_busy(self) -> None:
-        self.script.refuse = Refusal("ServiceUnavailableException")
-
-    def refuses(self) -> None:
-        self.script.refuse = Refusal("ValidationException")
-
-    def breaks(self, after: int) -> None:
-        self.script.breaks = Break(How.CUT, after)
-
-    def garbles(self, after: int) -> None:
-        self.script.breaks = Break(How.GARBAGE, after)
-
-    def hangs(self, after: int) -> None:
-        self.script.breaks = Break(How.HANG, after)
-
-    def recovers(self) -> None:
-        self.script.refuse = self.script.breaks = None
-
-    def calls(self) -> int:
-        return len(self.script.calls)
-
-    def serving(self) -> int:
-        return self.script.serving
-
-
-@asynccontextmanager
-async def bedrock() -> AsyncIterator[Far]:
-    async with bedrock_server() as double:
-        yield BedrockFar(double.script, double.url)
-
-
-FAR_SIDES: dict[str, Callable[[], AbstractAsyncContextManager[Far]]] = {
-    "bedrock": bedrock,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -160,25 +35,6 @@ async def far(request: pytest.FixtureRequest) -> AsyncIterator[Far]:
     async with FAR_SIDES[request.param]() as one:
         yield one
         await one.backend.close()
-
-
-def deployment(address: Address) -> Deployment:
-    return Deployment(
-        name=DeploymentName("one"),
-        group="one",
-        model="test-model",
-        tier=Tier.SMALL,
-        kind=Kind.CONTINUOUS,
-        address=address,
-        price=Price(1.0, 2.0),
-    )
-
-
-def vacant_url() -> str:
-    """An address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def attempt(to: Deployment, *, stream: bool = True, within_s: float | None = PATIENCE_S) -> Attempt:
@@ -198,14 +54,16 @@ def attempt(to: Deployment, *, stream: bool = True, within_s: float | None = PAT
 
 
 async def collect(far: Far, **how: bool | float | None) -> list[Delta]:
-    return [delta async for delta in far.backend.open(attempt(far.deployment, **how))]
+    async with asyncio.timeout(PATIENCE_S):
+        return [delta async for delta in far.backend.open(attempt(far.deployment, **how))]
 
 
 async def collect_until_error(far: Far, to: Deployment, **how: bool | float | None) -> tuple[list[Delta], Exception]:
     deltas: list[Delta] = []
     with pytest.raises(Exception) as caught:  # noqa: PT012  # any: which kind is the claim of each test
-        async for delta in far.backend.open(attempt(to, **how)):
-            deltas.append(delta)  # noqa: PERF401  # what came before the error counts
+        async with asyncio.timeout(PATIENCE_S):
+            async for delta in far.backend.open(attempt(to, **how)):
+                deltas.append(delta)  # noqa: PERF401  # what came before the error counts
     return deltas, caught.value
 
 
@@ -249,8 +107,9 @@ async def test_one_finish_reason(far: Far, stream: bool) -> None:
 async def test_usage_reported(far: Far, stream: bool) -> None:
     """One piece carries the tokens as the far side counted them, those from its cache among the input."""
     far.answers(7)
-    deltas = await collect(far, stream=stream)
-    assert [delta.usage for delta in deltas if delta.usage] == [far.accounts()]
+    asked = attempt(far.deployment, stream=stream)
+    usages = [delta.usage async for delta in far.backend.open(asked) if delta.usage]
+    assert usages == [far.accounts(asked.request)]
 
 
 async def test_whole_answer_is_the_same(far: Far) -> None:
@@ -321,17 +180,21 @@ async def test_only_backend_errors_escape(far: Far, fault: str, stream: bool) ->
 @pytest.mark.parametrize("stream", [True, False])
 async def test_deadline_before_first_token(far: Far, stream: bool) -> None:
     """A deadline that passes before the first token is TimedOut, and the far side sees the caller leave."""
+    far.needs_deadline()
     far.answers(6)
+    await collect(far)
     far.hangs(after=0)
     _, error = await collect_until_error(far, far.deployment, stream=stream, within_s=0.3)
     assert isinstance(error, TimedOut)
-    assert error.code == "timeout_first_token"
+    assert error.code == "timeout_deadline"
     await nothing_served(far)
 
 
 async def test_deadline_in_mid_stream(far: Far) -> None:
     """A deadline that passes in mid-stream is TimedOut after the pieces that came."""
+    far.needs_deadline()
     far.answers(6)
+    await collect(far)
     far.hangs(after=2)
     deltas, error = await collect_until_error(far, far.deployment, within_s=0.5)
     assert isinstance(error, TimedOut)
@@ -382,11 +245,14 @@ async def test_calls_do_not_disturb_each_other(far: Far) -> None:
 
 
 async def test_serves_again_after_failures(far: Far) -> None:
-    """After abandoned and timed-out calls the same backend serves the next one."""
+    """After an abandoned call and a failed one the next is answered."""
     text = far.answers(6)
     far.hangs(after=1)
-    await collect_until_error(far, far.deployment, within_s=0.2)
     answer = far.backend.open(attempt(far.deployment))
+    await anext(answer)
     await answer.aclose()
+    far.recovers()
+    far.throttles()
+    await collect_until_error(far, far.deployment)
     far.recovers()
     assert text_of(await collect(far)) == text

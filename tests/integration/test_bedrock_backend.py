@@ -22,7 +22,6 @@ from router.domain.errors import (
     Refused,
     Throttled,
     TimedOut,
-    Unreachable,
 )
 from router.domain.outcome import Attempt, AttemptId, Delta
 from router.doubles.bedrock_faults import Answer, Break, How, Refusal, ToolUse, words
@@ -211,10 +210,10 @@ async def test_what_converse_cannot_say_makes_no_call(backend: BedrockBackend, d
 
 
 async def test_no_credentials(double: BedrockServer) -> None:
-    """Without credentials a call fails as a deployment that cannot be reached, and the SDK asks nobody for any."""
+    """Without credentials a call is forbidden, as with the wrong ones: the sender can do nothing about it."""
     backend = BedrockBackend(aioboto3.Session())
     try:
-        assert type(await failure(backend, attempt(double))) is Unreachable
+        assert (await failure(backend, attempt(double))).code == "backend_forbidden"
     finally:
         await backend.close()
 
@@ -272,6 +271,12 @@ async def test_double_refuses_unsigned(double: BedrockServer) -> None:
     assert (await post(double, b"{}", signed=False))[:2] == (403, "MissingAuthenticationTokenException")
 
 
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"a": "\xff"}'])
+async def test_double_refuses_what_is_no_object(double: BedrockServer, body: bytes) -> None:
+    """A body that is not a JSON object is a SerializationException."""
+    assert (await post(double, body))[:2] == (400, "SerializationException")
+
+
 @pytest.mark.parametrize(
     ("more", "complaint"),
     [
@@ -317,4 +322,4 @@ async def test_double_is_slow_where_told(backend: BedrockBackend, double: Bedroc
     """A slow first token passes a deadline that stands before it."""
     double.script.first_token_s = 30.0
     hasty = msgspec.structs.replace(attempt(double), deadline=asyncio.get_running_loop().time() + 0.2)
-    assert (await failure(backend, hasty)).code == "timeout_first_token"
+    assert (await failure(backend, hasty)).code == "timeout_deadline"

@@ -72,7 +72,7 @@ def test_no_modelled_exception_is_forgotten() -> None:
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(429, Throttled), (503, Overloaded), (408, TimedOut), (403, Refused), (502, BackendError)],
+    [(429, Throttled), (503, Overloaded), (408, TimedOut), (403, Refused), (502, Overloaded), (500, BackendError)],
 )
 def test_unknown_codes_go_by_status(status: int, kind: type[BackendError]) -> None:
     """A code that the model does not know is judged by its HTTP status."""
@@ -104,10 +104,12 @@ def test_prompt_too_long(message: str) -> None:
     [
         (EndpointConnectionError(endpoint_url=URL), Unreachable, "unreachable"),
         (ConnectionClosedError(endpoint_url=URL), Unreachable, "unreachable"),
-        (NoCredentialsError(), Unreachable, "unreachable"),
+        (NoCredentialsError(), Refused, "backend_forbidden"),
+        (answered("ExpiredTokenException", status=403), Refused, "backend_forbidden"),
+        (answered("AccessDeniedException", status=403), Refused, "backend_forbidden"),
         (ConnectTimeoutError(endpoint_url=URL), TimedOut, "timeout_connect"),
-        (ReadTimeoutError(endpoint_url=URL), TimedOut, "timeout_gap"),
-        (aiohttp.SocketTimeoutError(), TimedOut, "timeout_gap"),
+        (ReadTimeoutError(endpoint_url=URL), TimedOut, "timeout_first_token"),
+        (aiohttp.SocketTimeoutError(), TimedOut, "timeout_first_token"),
         (aiohttp.ClientPayloadError(), ProtocolError, "protocol_error"),
         (ConnectionResetError(), ProtocolError, "protocol_error"),
         (ChecksumMismatch(1, 2), ProtocolError, "protocol_error"),
@@ -118,6 +120,11 @@ def test_transport(raised: Exception, kind: type[BackendError], code: str) -> No
     """What the SDK or its transport raises says whether there was a connection, a time-out or nonsense."""
     error = backend_error(raised)
     assert (type(error), error.code) == (kind, code)
+
+
+def test_silence_in_mid_stream() -> None:
+    """Silence after the answer has begun is a gap."""
+    assert backend_error(aiohttp.SocketTimeoutError(), begun=True).code == "timeout_gap"
 
 
 def test_no_prompt_in_the_message() -> None:

@@ -100,9 +100,7 @@ class Door:
         self.ingress, self.router, self.client = ingress, router, client
         self.url = f"http://127.0.0.1:{ingress.port}"
 
-    async def post(
-        self, body: object, path: str = "/v1/chat/completions", **headers: str
-    ) -> tuple[int, Any, Any]:
+    async def post(self, body: object, path: str = "/v1/chat/completions", **headers: str) -> tuple[int, Any, Any]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with self.client.post(self.url + path, data=data, headers=named) as response:
@@ -316,9 +314,7 @@ async def test_headers_set_class_priority_deadline_and_trace(open_door: Opener) 
     """What the headers say of a request arrives in it; the deadline counts from arrival."""
     door = await open_door()
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    await door.post(
-        CHAT, x_router_class="batch", x_router_priority="-3", x_router_deadline_ms="250", traceparent=trace
-    )
+    await door.post(CHAT, x_router_class="batch", x_router_priority="-3", x_router_deadline_ms="250", traceparent=trace)
     (request,) = door.router.requests
     assert (request.request_class, request.priority, request.traceparent) == ("batch", -3, trace)
     assert request.deadline is not None
@@ -483,7 +479,8 @@ async def test_slow_reader_holds_the_answer_back(door: Door) -> None:
     seen = -1
     while sent != seen:
         seen = sent
-        await asyncio.sleep(0.05)
+        for _ in range(20):
+            await door.get("/healthz")
     assert 0 < sent < total
     writer.transport.abort()
     await asyncio.wait_for(door.router.cancelled.wait(), 5)

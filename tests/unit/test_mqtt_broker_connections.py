@@ -136,10 +136,12 @@ async def test_empty_client_ids_get_different_names(broker: Broker) -> None:
 
 
 async def test_a_second_connection_takes_the_client_id_over(broker: Broker, join: Join) -> None:
-    """The older connection hears 0x8E and ends; the newer one works."""
+    """The older connection hears 0x8E and ends, which does the session of the newer one no harm."""
     old, new = await join("same"), await join("same")
+    await new.subscribe("t")
     assert reasons(await old.ended()) == [0x8E]
-    assert await new.fence() == []
+    new.publish("t", b"mine")
+    assert [p.payload for p in await new.fence()] == [b"mine"]
     assert broker.stats.taken_over == 1
 
 
@@ -152,9 +154,7 @@ async def test_a_second_connection_takes_the_client_id_over(broker: Broker, join
         (mqtt5.ConnectPacket("c", will=mqtt5.Will("w\0")), 0x90),
     ],
 )
-async def test_connect_is_refused_with_its_reason(
-    broker: Broker, connect: mqtt5.ConnectPacket, reason: int
-) -> None:
+async def test_connect_is_refused_with_its_reason(broker: Broker, connect: mqtt5.ConnectPacket, reason: int) -> None:
     """Enhanced authentication, a will with QoS 2, and names that are not allowed."""
     heard = await first_answer(broker, connect)
     assert isinstance(heard[0], mqtt5.ConnAckPacket)
@@ -185,6 +185,8 @@ async def test_anything_before_connect_closes_in_silence(broker: Broker, first: 
     assert await first_answer(broker, first) == []
 
 
+# The codec panics over text that is not UTF-8, and reports that as an unraisable exception as well.
+CODEC_PANICS = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 ALIASED = mqtt5.PublishPacket("t", b"", topic_alias=1)
 QOS_2 = mqtt5.PublishPacket("t", b"", qos=mqtt5.QoS.EXACTLY_ONCE, packet_id=1)
 IDENTIFIED = mqtt5.PublishPacket("t", b"", subscription_ids=[3])
@@ -205,7 +207,7 @@ LOCAL_SHARE = mqtt5.SubscribePacket(1, [mqtt5.TopicFilter("$share/g/t", no_local
         pytest.param(WILDCARD_RESPONSE_TOPIC, 0x81, id="wildcard response topic"),
         pytest.param(NO_PACKET_ID, 0x81, id="packet id 0"),
         pytest.param(b"\x38\x04\x00\x01t\x00", 0x81, id="DUP on QoS 0"),
-        pytest.param(b"\x30\x05\x00\x02\xff\xfe\x00", 0x81, id="topic is not UTF-8"),
+        pytest.param(b"\x30\x05\x00\x02\xff\xfe\x00", 0x81, id="topic is not UTF-8", marks=CODEC_PANICS),
         pytest.param(b"\xc0\xff\xff\xff\xff\x01", 0x81, id="remaining length of five bytes"),
         pytest.param(b"\x30\xd1\x0f", 0x95, id="announces more than the maximum packet size"),
         pytest.param(mqtt5.PublishPacket("t", b"x" * 2000), 0x95, id="more than the maximum packet size"),

@@ -68,7 +68,6 @@ class Exchange:
             self._end(session)
             session = None
         if session is not None:
-            session.will = session.will_at = session.ends_at = None
             self.stats.resumed += 1
             return session, True
         session = Session(client_id, limits=self.limits, stats=self.stats, clock=self.clock)

@@ -1,0 +1,61 @@
+"""The `router` command: one file per verb, gathered here."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from router import __version__
+from router.cli.decisions import decisions
+from router.cli.demo import demo
+from router.cli.evaluate import evaluate
+from router.cli.policy import policy
+from router.cli.serve import serve
+from router.cli.simulate import simulate
+from router.cli.train import train
+from router.domain.errors import RouterError
+
+app = typer.Typer(
+    name="router",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""The adaptive model router: takes LLM requests from MQTT v5 and an OpenAI-compatible HTTP endpoint, and
+sends each to the deployment that answers well enough, in time, for the least money.
+
+* **See it work**: `router demo --for 30`
+* **Run it**: `ROUTER_MQTT__URL=mqtt://localhost:1883 router serve`
+* **Ask what it did**: `router decisions --last 20`
+* **Ask what it would do**: `router simulate WORKLOAD --fleet FLEET --policies policies/bench/degrade --json report.json`
+* **Check an edit**: `router policy check policies/`
+* **Teach it**: `router train outcomes.jsonl --out prior.npz`
+""",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"adaptive-model-router {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None: ...
+
+
+for command in (serve, demo, simulate, decisions, train, evaluate):
+    app.command(rich_help_panel="Commands")(command)
+app.add_typer(policy, name="policy", rich_help_panel="Commands")
+
+
+def main() -> None:
+    """Entry point. A `RouterError` is a message and exit status 2, never a traceback."""
+    try:
+        app()
+    except RouterError as error:
+        print(f"router: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,50 @@
+"""`router serve`: the daemon against a real broker and real models."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from router.runtime.reload import load_directory
+from router.settings import load_settings
+from router.wiring import House
+
+
+def serve(
+    policies: Annotated[Path | None, typer.Option(help="Policy directory; else ROUTER_POLICIES or ./policies.")] = None,
+    port: Annotated[int | None, typer.Option(help="HTTP port; else ROUTER_HTTP__PORT or 8080.")] = None,
+    env_file: Annotated[Path, typer.Option(help="File with settings, one ROUTER_NAME=value a line.")] = Path(".env"),
+) -> None:
+    """Run the daemon: HTTP always, MQTT where ROUTER_MQTT__URL names a broker.
+
+    Settings come from the environment and from `.env`; policies say which models there are and what is promised.
+
+    Examples:
+
+        ROUTER_MQTT__URL=mqtt://localhost:1883 router serve
+
+        ROUTER_HTTP__PORT=9000 ROUTER_POLICIES=/etc/router/policies router serve
+
+    Then: curl localhost:8080/v1/chat/completions -d '{"messages": [{"role": "user", "content": "hello"}]}'
+
+    SIGTERM ends it in order: nothing new is taken, what is in flight is answered, what was learned is saved.
+    """
+    overrides: dict[str, Any] = {} if policies is None else {"policies": policies}
+    settings = load_settings(env_file, **overrides)
+    if port is not None:
+        settings = settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
+    policy = load_directory(settings.policies)
+    run(House(settings, policy))
+
+
+def run(house: House) -> None:
+    """On uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(house.run())
+    else:
+        uvloop.run(house.run())

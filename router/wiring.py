@@ -1,0 +1,208 @@
+"""The one file that names every concrete class: settings and a policy in, a daemon out."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from router.backends.bedrock import BedrockBackend
+from router.backends.openai_http import OpenAIHttpBackend
+from router.complexity.estimator import Estimator
+from router.complexity.registry import default_estimator, load_estimator
+from router.core import snapshot
+from router.core.controller import Controller
+from router.domain.errors import RouterError
+from router.domain.events import CheckpointSaved, PolicyRejected
+from router.ingress.http import HttpIngress, HttpOptions
+from router.ingress.mqtt import MqttIngress, MqttOptions
+from router.policy.policy import Policy
+from router.ports.backend import Backend
+from router.ports.load import LoadSource
+from router.runtime.clock import RealClock
+from router.runtime.daemon import Background, Daemon, Service
+from router.runtime.dispatcher import Dispatcher
+from router.runtime.loops import Loops
+from router.runtime.reload import PolicyWatch
+from router.settings import LogFormat, Settings
+from router.storage import checkpoint
+from router.storage.decision_log import DecisionLog
+from router.storage.journal import SqliteJournal
+from router.telemetry import logs
+from router.telemetry.metrics import Metrics, render
+from router.telemetry.sink import Sink, Subscriber
+
+TICK_S = 0.1
+DRAIN_S = 0.02
+POLL_S = 0.5
+CHECKPOINT_S = 30.0
+
+log = structlog.get_logger("router")
+
+
+def estimator_of(artefact: Path | None) -> Estimator:
+    """The trained estimator in a file, or the shipped prior."""
+    return default_estimator() if artefact is None else load_estimator(artefact.read_bytes())
+
+
+class House:
+    """A daemon and the parts that those who start it may want to reach."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        policy: Policy,
+        *,
+        backends: dict[str, Backend] | None = None,
+        subscribers: Sequence[Subscriber] = (),
+        load_sources: Sequence[LoadSource] = (),
+        watch: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.clock = RealClock()
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(policy, self.registry)
+        self._event_log = logs.configure(
+            sys.stderr, level=settings.log.level.value, json=_as_json(settings.log.format)
+        )
+        state = settings.state_dir
+        state.mkdir(parents=True, exist_ok=True)
+        self.decision_log = DecisionLog(state / "decisions")
+        self.sink = Sink([*self.metrics.subscribers, self._event_log, self.decision_log, *subscribers])
+        self.metrics.watch_sink(self.sink)
+        self.metrics.watch_decision_log(lambda: self.decision_log.lost, lambda: self.decision_log.written)
+        self.controller = Controller(
+            policy, estimator_of(settings.artefact), rng=Random(settings.seed), name=f"d{secrets.token_hex(4)}"
+        )
+        self._checkpoint = state / "checkpoint.json"
+        self._restore()
+        self._backends: dict[str, Backend] = {
+            "openai_http": OpenAIHttpBackend(),
+            "bedrock": BedrockBackend(),
+            **(backends or {}),
+        }
+        self.dispatcher = Dispatcher(self.controller, self._backends, self.clock, self.sink)
+        self._load_sources = load_sources
+        self.http = self._http()
+        self.journal: SqliteJournal | None = None
+        services: list[Service] = [self.http]
+        if watch:
+            services.append(
+                PolicyWatch(settings.policies, current=policy.digest, apply=self.apply, reject=self._reject)
+            )
+        if settings.mqtt.enabled:
+            services.append(self._mqtt())
+        self.daemon = Daemon(self.dispatcher, services, self._loops(), [self._close])
+
+    def apply(self, policy: Policy) -> None:
+        """Put a policy in force."""
+        events = self.controller.apply(policy, at=self.clock.at())
+        self.metrics.adopt(policy)
+        for event in events:
+            self.sink.emit(event)
+
+    def _reject(self, digest: str, problems: tuple[str, ...]) -> None:
+        self.sink.emit(PolicyRejected(digest, problems, self.clock.at()))
+
+    def _http(self) -> HttpIngress:
+        http = self.settings.http
+        keys = frozenset(k.get_secret_value() for k in http.api_keys)
+        options = HttpOptions(
+            host=http.host, port=http.port, body_limit_bytes=http.max_body_bytes, api_keys=keys or None
+        )
+        return HttpIngress(options, self.dispatcher, self.sink, lambda: render(self.registry))
+
+    def _mqtt(self) -> Service:
+        mqtt = self.settings.mqtt
+        options = MqttOptions(
+            url=mqtt.url,
+            group=mqtt.group,
+            prefix=mqtt.prefix,
+            client_id=mqtt.client_id,
+            username=mqtt.username,
+            password=mqtt.password,
+            ca_file=_text(mqtt.ca_file),
+            cert_file=_text(mqtt.cert_file),
+            key_file=_text(mqtt.key_file),
+            receive_maximum=mqtt.receive_maximum,
+            session_expiry_s=mqtt.session_expiry_s,
+            retention_s=mqtt.retention_s,
+            keepalive_s=mqtt.keepalive_s,
+            max_body_bytes=self.settings.http.max_body_bytes,
+        )
+        journal = self.journal = SqliteJournal(self.settings.state_dir / "journal.sqlite")
+        self.metrics.watch_journal(lambda: journal.backlog)
+        ingress = MqttIngress(options, self.dispatcher, journal, self.sink)
+        return Background(ingress.run, ingress.stop, name="mqtt", on_end=self._stop_on_failure)
+
+    def _stop_on_failure(self, error: BaseException | None) -> None:
+        """A door that broke for good takes the daemon down, so that whoever supervises it can start it anew."""
+        if error is not None:
+            log.error("service_failed", service="mqtt", error=type(error).__name__, detail=str(error))
+            self.daemon.stop()
+
+    def _loops(self) -> Loops:
+        loops = Loops()
+        loops.every(TICK_S, "tick", self.dispatcher.tick)
+        loops.every(DRAIN_S, "telemetry", self._drain)
+        loops.every(CHECKPOINT_S, "checkpoint", self.save)
+        if self._load_sources:
+            loops.every(POLL_S, "load", self._poll)
+        return loops
+
+    def _drain(self) -> None:
+        """One batch; the next at once while more wait, so that the queue cannot grow."""
+        if self.sink.drain() > 0:
+            asyncio.get_running_loop().call_soon(self._drain)
+
+    async def _poll(self) -> None:
+        for source in self._load_sources:
+            for load in await source.poll():
+                self.controller.on_load(load)
+
+    async def save(self) -> None:
+        """Write a checkpoint."""
+        at = self.clock.at()
+        data = snapshot.take(self.controller, at=at)
+        await asyncio.to_thread(checkpoint.save, self._checkpoint, data)
+        self.sink.emit(CheckpointSaved(str(self._checkpoint), len(data), at))
+
+    def _restore(self) -> None:
+        data = checkpoint.load(self._checkpoint)
+        if data is None:
+            return
+        try:
+            restored = snapshot.restore(self.controller, data)
+            log.info("checkpoint_restored", saved_at=restored.saved_at, policy=restored.policy)
+        except RouterError as error:
+            aside = self._checkpoint.with_suffix(".unreadable")
+            self._checkpoint.replace(aside)
+            log.warning("checkpoint_ignored", reason=str(error), kept_as=str(aside))
+
+    async def _close(self) -> None:
+        """What was learned and what happened go to disk last, after every request has ended."""
+        for backend in self._backends.values():
+            await backend.close()
+        await self.save()
+        if self.journal is not None:
+            await self.journal.close()
+        self.sink.drain_all()
+        self.decision_log.close()
+
+    async def run(self, ready: Callable[[], None] | None = None) -> None:
+        """Run the daemon until it is told to stop."""
+        await self.daemon.run(ready)
+
+
+def _as_json(chosen: LogFormat) -> bool | None:
+    return None if chosen is LogFormat.AUTO else chosen is LogFormat.JSON
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

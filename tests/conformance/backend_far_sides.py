@@ -1,0 +1,308 @@
+"""The kinds of backend that the conformance suite runs over, each with orders to its far side."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import aioboto3
+import pytest
+
+from router.backends.bedrock import BedrockBackend
+from router.backends.openai_http import OpenAIHttpBackend
+from router.backends.simulated import SimulatedAnswer, SimulatedBackend
+from router.backends.simulated_fleet import DeploymentSpec, EventSpec, FleetSpec, StepMs, TokenPrices
+from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
+from router.domain.outcome import Attempt, Usage
+from router.domain.request import Request
+from router.doubles import bedrock_faults, openai_answers
+from router.doubles.bedrock_server import bedrock_server
+from router.doubles.openai_server import openai_server
+from router.ports.backend import Backend
+
+FOR_EVER_S = 1e6
+
+
+class Far(ABC):
+    """One backend, its far side, and orders to that far side; orders hold for every later call.
+
+    `vacant` is a deployment at an address where nobody listens.
+    """
+
+    backend: Backend
+    deployment: Deployment
+    vacant: Deployment
+
+    def needs_deadline(self) -> None:
+        """Skip where the backend leaves the deadline to the runtime."""
+        return
+
+    @abstractmethod
+    def answers(self, n: int) -> str:
+        """Answer with n pieces; gives the text they make."""
+
+    @abstractmethod
+    def accounts(self, request: Request) -> Usage:
+        """The usage that the far side reports for the answer ordered last."""
+
+    @abstractmethod
+    def throttles(self) -> float:
+        """Refuse for exceeding the rate; gives the seconds that the refusal says to wait."""
+
+    @abstractmethod
+    def is_busy(self) -> None:
+        """Refuse for lack of capacity."""
+
+    @abstractmethod
+    def refuses(self) -> None:
+        """Refuse for what is asked."""
+
+    @abstractmethod
+    def breaks(self, after: int) -> None:
+        """Break off after so many pieces."""
+
+    @abstractmethod
+    def garbles(self, after: int) -> None:
+        """Send nonsense after so many pieces."""
+
+    @abstractmethod
+    def hangs(self, after: int) -> None:
+        """Fall silent after so many pieces, until the caller leaves."""
+
+    @abstractmethod
+    def recovers(self) -> None:
+        """Do none of the above any more."""
+
+    @abstractmethod
+    def calls(self) -> int:
+        """Calls that have come."""
+
+    @abstractmethod
+    def serving(self) -> int:
+        """Calls being answered now."""
+
+
+class BedrockFar(Far):
+    """`bedrock`, through the real SDK, against the double on a loopback port."""
+
+    def __init__(self, script: bedrock_faults.Script, url: str) -> None:
+        session = aioboto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
+        self.script = script
+        self.backend = BedrockBackend(session)
+        self.deployment = _deployment(Address("bedrock", "test.model-v1:0", url=url, region="eu-west-1"))
+        vacant = Address("bedrock", "test.model-v1:0", url=_vacant_url(), region="eu-west-1")
+        self.vacant = _deployment(vacant)
+
+    def answers(self, n: int) -> str:
+        pieces = _pieces(n)
+        self.script.answer = bedrock_faults.Answer(pieces, input_tokens=11, output_tokens=n, cache_read_tokens=5)
+        return "".join(pieces)
+
+    def accounts(self, request: Request) -> Usage:
+        return Usage(input_tokens=16, output_tokens=len(self.script.answer.pieces), cached_tokens=5)
+
+    def throttles(self) -> float:
+        self.script.refuse = bedrock_faults.Refusal("ThrottlingException", retry_after="7")
+        return 7.0
+
+    def is_busy(self) -> None:
+        self.script.refuse = bedrock_faults.Refusal("ServiceUnavailableException")
+
+    def refuses(self) -> None:
+        self.script.refuse = bedrock_faults.Refusal("ValidationException")
+
+    def breaks(self, after: int) -> None:
+        self.script.breaks = bedrock_faults.Break(bedrock_faults.How.CUT, after)
+
+    def garbles(self, after: int) -> None:
+        self.script.breaks = bedrock_faults.Break(bedrock_faults.How.GARBAGE, after)
+
+    def hangs(self, after: int) -> None:
+        self.script.breaks = bedrock_faults.Break(bedrock_faults.How.HANG, after)
+
+    def recovers(self) -> None:
+        self.script.refuse = self.script.breaks = None
+
+    def calls(self) -> int:
+        return len(self.script.calls)
+
+    def serving(self) -> int:
+        return self.script.serving
+
+
+class OpenAIFar(Far):
+    """`openai_http` against the double on a loopback port."""
+
+    def __init__(self, script: openai_answers.Script, url: str) -> None:
+        self.script = script
+        self.script.gap_s = 0.0
+        self.backend = OpenAIHttpBackend()
+        self.deployment = _deployment(Address("openai_http", "test-model", url=url))
+        self.vacant = _deployment(Address("openai_http", "test-model", url=_vacant_url()))
+
+    def answers(self, n: int) -> str:
+        pieces = _pieces(n)
+        self.script.answer = openai_answers.Answer(pieces, input_tokens=16, output_tokens=n, cached_tokens=5)
+        return "".join(pieces)
+
+    def accounts(self, request: Request) -> Usage:
+        return Usage(input_tokens=16, output_tokens=len(self.script.answer.pieces), cached_tokens=5)
+
+    def throttles(self) -> float:
+        self.script.refuse = openai_answers.Refusal(429, headers=(("retry-after", "7"),))
+        return 7.0
+
+    def is_busy(self) -> None:
+        self.script.refuse = openai_answers.Refusal(503)
+
+    def refuses(self) -> None:
+        self.script.refuse = openai_answers.Refusal(400, type="invalid_request_error")
+
+    def breaks(self, after: int) -> None:
+        self.script.breaks = openai_answers.Break(openai_answers.How.CUT, after)
+
+    def garbles(self, after: int) -> None:
+        self.script.breaks = openai_answers.Break(openai_answers.How.GARBAGE, after)
+
+    def hangs(self, after: int) -> None:
+        self.script.breaks = openai_answers.Break(openai_answers.How.HANG, after)
+
+    def recovers(self) -> None:
+        self.script.refuse = self.script.breaks = None
+
+    def calls(self) -> int:
+        return len(self.script.calls)
+
+    def serving(self) -> int:
+        return self.script.serving
+
+
+class SimulatedFar(Far):
+    """`simulated` in real seconds: an order is a new server whose clock starts at 0 and whose fate is known."""
+
+    _QUICK_MS = 0.01
+    _SLOW_MS = 100.0
+    """Step of a server that something happens to between two pieces: half of it is the room for a late start."""
+
+    def __init__(self) -> None:
+        self.started = 0
+        self.ended = 0
+        self.tokens = 1
+        self.deployment = _deployment(Address("simulated", "test-model"))
+        self.vacant = _deployment(Address("simulated", "test-model"), name="nobody")
+        self._serve(())
+
+    def _serve(self, events: tuple[EventSpec, ...], *, step_ms: float = _QUICK_MS, kv_tokens: int = 10_000) -> None:
+        spec = DeploymentSpec(
+            name="one",
+            model="test-model",
+            tier=Tier.SMALL,
+            price_usd_per_mtok=TokenPrices(1.0, 2.0),
+            step_ms=StepMs(step_ms),
+            kv_tokens=kv_tokens,
+        )
+        self.backend = SimulatedBackend(
+            FleetSpec((spec,), events),
+            self,
+            origin_s=asyncio.get_running_loop().time(),
+            piece_tokens=1,
+            on_bill=self._bill,
+        )
+
+    def answer(self, request: Request, model: str) -> SimulatedAnswer:
+        self.started += 1
+        return SimulatedAnswer(self.tokens, "".join(_pieces(self.tokens)))
+
+    def _bill(self, attempt: Attempt, usd: float) -> None:
+        self.ended += 1
+
+    def answers(self, n: int) -> str:
+        self.tokens = n
+        return "".join(_pieces(n))
+
+    def accounts(self, request: Request) -> Usage:
+        return Usage(input_tokens=request.input_tokens, output_tokens=self.tokens)
+
+    def needs_deadline(self) -> None:
+        pytest.skip("simulated calls are ended by the runtime's own timeout")
+
+    def throttles(self) -> float:
+        self._serve((EventSpec(0, FOR_EVER_S, "one", throttle_ratio=1.0),))
+        return 1.0
+
+    def is_busy(self) -> None:
+        pytest.skip("a simulated server queues without bound")
+
+    def refuses(self) -> None:
+        self._serve((), kv_tokens=1)
+
+    def breaks(self, after: int) -> None:
+        self._serve((EventSpec(self._moment(after), FOR_EVER_S, "one", down=True),), step_ms=self._SLOW_MS)
+
+    def garbles(self, after: int) -> None:
+        pytest.skip("a simulated server has no bytes to garble")
+
+    def hangs(self, after: int) -> None:
+        self._serve((EventSpec(self._moment(after), FOR_EVER_S, "one", slowdown=1e6),), step_ms=self._SLOW_MS)
+
+    def _moment(self, after: int) -> float:
+        return (after + 0.5) * self._SLOW_MS / 1000 if after else 0.0
+
+    def recovers(self) -> None:
+        self._serve(())
+
+    def calls(self) -> int:
+        return self.started
+
+    def serving(self) -> int:
+        return self.started - self.ended
+
+
+@asynccontextmanager
+async def _bedrock() -> AsyncIterator[Far]:
+    async with bedrock_server() as double:
+        yield BedrockFar(double.script, double.url)
+
+
+@asynccontextmanager
+async def _openai_http() -> AsyncIterator[Far]:
+    async with openai_server() as double:
+        yield OpenAIFar(double.script, double.url)
+
+
+@asynccontextmanager
+async def _simulated() -> AsyncIterator[Far]:
+    yield SimulatedFar()
+
+
+FAR_SIDES: dict[str, Callable[[], AbstractAsyncContextManager[Far]]] = {
+    "bedrock": _bedrock,
+    "openai_http": _openai_http,
+    "simulated": _simulated,
+}
+
+
+def _pieces(n: int) -> tuple[str, ...]:
+    return tuple(f"wörd{i} " for i in range(n))
+
+
+def _deployment(address: Address, *, name: str = "one") -> Deployment:
+    return Deployment(
+        name=DeploymentName(name),
+        group=name,
+        model="test-model",
+        tier=Tier.SMALL,
+        kind=Kind.CONTINUOUS,
+        address=address,
+        price=Price(1.0, 2.0),
+    )
+
+
+def _vacant_url() -> str:
+    """An address that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"

@@ -1,0 +1,188 @@
+"""Filter, score, pick."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from router.core.evidence import binding
+from router.domain.decision import Candidate
+from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
+from router.domain.request import Capability, Prompt, Request, RequestId
+from router.domain.slo import Goal, QualityFloor, RequestClass
+from router.domain.view import DeploymentView, Health, Load
+from router.routing.filters import PASSING, STANDARD, serves
+from router.routing.need import Need
+from router.routing.pickers import AlwaysTier, Best, LeastOutstanding, RoundRobin, StaticThreshold, Uniform
+from router.routing.scorers import utility
+
+
+def deployment(name: str, tier: Tier = Tier.SMALL, **fields: object) -> Deployment:
+    base = {
+        "group": name,
+        "model": f"model-{name}",
+        "kind": Kind.CONTINUOUS,
+        "address": Address("simulated", name),
+        "price": Price(1.0, 1.0),
+    }
+    return Deployment(name=DeploymentName(name), tier=tier, **{**base, **fields})  # type: ignore[arg-type]
+
+
+def view(target: Deployment, **fields: object) -> DeploymentView:
+    base: dict[str, object] = {
+        "health": Health.OK,
+        "health_detail": "",
+        "load": Load(0, 0, 0, 0),
+        "limit": 10.0,
+        "p_adequate": 0.8,
+        "p_adequate_low": 0.8,
+        "output_tokens": 100.0,
+        "ttft_s": 0.1,
+        "tpot_s": 0.01,
+        "e2e_s": 1.1,
+        "p_slo": 0.9,
+        "cost_usd": 0.001,
+        "work_s": 0.1,
+        "capacity_price": 0.0,
+        "quota_ok": True,
+        "age_s": 0.0,
+    }
+    return DeploymentView(deployment=target, **{**base, **fields})  # type: ignore[arg-type]
+
+
+def need(request_class: RequestClass | None = None, **fields: object) -> Need:
+    request = Request(RequestId("r"), 0.0, 0.0, Prompt("hi"), 10, needs=fields.pop("needs", frozenset()))  # type: ignore[arg-type]
+    return Need(request, request_class or RequestClass("all"), 0.0, 0.0, **fields)  # type: ignore[arg-type]
+
+
+def excluded(seen: DeploymentView, asked: Need) -> str | None:
+    for test in STANDARD:
+        why = test(seen, asked)
+        if why is not None:
+            return why.code
+    return None
+
+
+@pytest.mark.parametrize(
+    ("seen", "asked", "code"),
+    [
+        (view(deployment("a")), need(), None),
+        (view(deployment("a")), need(RequestClass("all", deployments=("b",))), "not_allowed"),
+        (view(deployment("a")), need(forced="b"), "not_allowed"),
+        (view(deployment("a")), need(forced="model-a"), None),
+        (view(deployment("a")), need(tried=frozenset({"a"})), "tried"),
+        (view(deployment("a"), health_detail="circuit open"), need(), "unhealthy"),
+        (view(deployment("a", capabilities=frozenset())), need(needs=frozenset({Capability.TOOLS})), "lacks_capability"),
+        (view(deployment("a", context_tokens=5)), need(), "context_too_long"),
+        (view(deployment("a")), need(RequestClass("all", budget_usd_per_request=0.0001)), "too_dear"),
+        (view(deployment("a"), quota_ok=False), need(), "no_quota"),
+        (view(deployment("a"), quota_ok=False), need(unlimited=True), None),
+        (view(deployment("a"), load=Load(8, 2, 0, 0)), need(), "at_limit"),
+        (view(deployment("a"), load=Load(8, 1, 0, 0)), need(), None),
+    ],
+)
+def test_each_filter_says_why(seen: DeploymentView, asked: Need, code: str | None) -> None:
+    """One reason each, from the closed set."""
+    assert excluded(seen, asked) == code
+
+
+def test_only_what_passes_by_itself_may_be_waited_for() -> None:
+    """A limit, a quota and a circuit pass; a missing capability does not."""
+    assert {"at_limit", "no_quota", "unhealthy"} == PASSING
+
+
+@pytest.mark.parametrize("listed", ["a", "model-a", "small"])
+def test_a_class_lists_deployments_by_name_model_or_tier(listed: str) -> None:
+    """Any of the names will do."""
+    assert serves(RequestClass("all", deployments=(listed,)), deployment("a"))
+    assert not serves(RequestClass("all", deployments=("large",)), deployment("a"))
+
+
+def test_score_is_useful_plus_floor_minus_prices() -> None:
+    """The terms add up to the score."""
+    asked = need(RequestClass("all", floor=QualityFloor(0.9)), floor_price=2.0, usd_price=50.0)
+    candidate = utility(view(deployment("a"), capacity_price=0.3), asked)
+    terms = candidate.terms
+    assert terms.useful == pytest.approx(0.9 * 0.8)
+    assert terms.floor == pytest.approx(2.0 * (0.8 - 0.9))
+    assert terms.cost == pytest.approx(0.05)
+    assert candidate.score == pytest.approx(terms.useful + terms.floor - terms.cost - terms.capacity)
+
+
+def test_goal_cost_prefers_the_cheaper_of_two_that_keep_their_promises() -> None:
+    """With least cost as the goal and no floor pressing, the cheap one wins; with the floor pressing, the good one."""
+    cheap, good = view(deployment("a"), p_slo=1.0), view(deployment("b"), p_slo=1.0, p_adequate=1.0, cost_usd=0.005)
+    floor = RequestClass("all", floor=QualityFloor(0.9), goal=Goal.COST)
+    relaxed, pressed = need(floor, usd_price=200.0), need(floor, usd_price=200.0, floor_price=5.0)
+    assert utility(cheap, relaxed).score > utility(good, relaxed).score
+    assert utility(good, pressed).score > utility(cheap, pressed).score
+
+
+def candidates(views: list[DeploymentView], asked: Need) -> list[Candidate]:
+    return [utility(v, asked) for v in views]
+
+
+def test_logged_propensities_are_the_frequencies_of_the_picks() -> None:
+    """Over 20,000 picks each candidate is chosen as often as its propensity says (within 4 standard errors)."""
+    views = [view(deployment(n), p_adequate=p, p_adequate_low=p) for n, p in (("a", 0.95), ("b", 0.92), ("c", 0.5))]
+    asked = need(RequestClass("all", floor=QualityFloor(0.9), exploration_ratio=0.2))
+    rng, counts, picker = Random(1), Counter[int](), Best()
+    for _ in range(20_000):
+        index, probabilities = picker.pick(candidates(views, asked), views, asked, rng=rng)
+        assert index is not None
+        counts[index] += 1
+    assert probabilities == pytest.approx([0.9, 0.1, 0.0])
+    for i, p in enumerate(probabilities):
+        assert abs(counts[i] / 20_000 - p) <= 4 * (p * (1 - p) / 20_000) ** 0.5
+
+
+def test_exploration_never_goes_below_the_floors_lower_bound() -> None:
+    """A candidate whose lower bound is under the floor is never explored."""
+    views = [view(deployment("a"), p_adequate_low=0.95), view(deployment("b"), p_adequate=0.91, p_adequate_low=0.85)]
+    asked = need(RequestClass("all", floor=QualityFloor(0.9), exploration_ratio=0.5))
+    _, probabilities = Best().pick(candidates(views, asked), views, asked, rng=Random(0))
+    assert probabilities == [1.0, 0.0]
+
+
+def test_sheddable_request_with_nothing_to_gain_is_shed() -> None:
+    """Only a sheddable one: the others are served by the best there is."""
+    views = [view(deployment("a"), capacity_price=5.0)]
+    sheddable, kept = need(RequestClass("all", sheddable=True)), need()
+    assert Best().pick(candidates(views, sheddable), views, sheddable, rng=Random(0))[0] is None
+    assert Best().pick(candidates(views, kept), views, kept, rng=Random(0))[0] == 0
+
+
+def test_baselines_pick_as_their_names_say() -> None:
+    """Tier, turn, load, threshold, chance."""
+    small = view(deployment("s"), load=Load(3, 0, 0, 0), p_adequate=0.7)
+    large = view(deployment("l", Tier.LARGE), load=Load(1, 1, 0, 0))
+    views, asked = [small, large], need()
+    scored = candidates(views, asked)
+
+    def pick(picker: object) -> int | None:
+        return picker.pick(scored, views, asked, rng=Random(3))[0]  # type: ignore[attr-defined, no-any-return]
+
+    assert pick(AlwaysTier(Tier.SMALL)) == 0
+    assert pick(AlwaysTier(Tier.LARGE)) == 1
+    assert pick(LeastOutstanding()) == 1
+    assert pick(StaticThreshold(0.69)) == 0
+    assert pick(StaticThreshold(0.71)) == 1
+    turns = RoundRobin()
+    assert [pick(turns), pick(turns), pick(turns)] == [0, 1, 0]
+    assert Uniform().pick(scored, views, asked, rng=Random(0))[1] == [0.5, 0.5]
+
+
+def test_binding_names_the_term_that_decided() -> None:
+    """Price, promise, floor or capacity: whatever put the pick before the runner-up."""
+    asked = need(usd_price=50.0)
+    cheap, dear = view(deployment("a")), view(deployment("b"), cost_usd=0.01)
+    slow = view(deployment("c"), p_slo=0.2)
+    full = view(deployment("d"), capacity_price=0.4)
+    assert binding(candidates([cheap, dear], asked), 0, None) == "cost"
+    assert binding(candidates([cheap, slow], asked), 0, None) == "slo"
+    assert binding(candidates([cheap, full], asked), 0, None) == "capacity"
+    assert binding(candidates([cheap, dear], asked), 1, None) == "explored"
+    assert binding(candidates([cheap], asked), 0, None) == "only"
+    assert binding(candidates([cheap, dear], asked), 0, "a") == "forced"

@@ -1,0 +1,335 @@
+"""Metrics: names and labels that hold, series that exist before they are needed, figures that are right."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import msgspec
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from bench.traffic import deployment, policy, request_events, tick_events, trouble_events
+from router.domain.events import (
+    AttemptEnded,
+    Event,
+    FeedbackReceived,
+    IngressEvent,
+    PolicyApplied,
+    PolicyRejected,
+    RequestEnded,
+    RequestRejected,
+)
+from router.domain.slo import Indicator, Objective, Objectives, RequestClass
+from router.policy.policy import Policy
+from router.telemetry.labels import NAMES_MAX, WORDS_MAX, Allowed, Words
+from router.telemetry.metrics import Metrics, render
+from router.telemetry.series import Gauge, Histogram
+from router.telemetry.sink import Sink
+
+POLICY = policy(classes=2, deployments=2)
+
+
+class Told:
+    """Metrics behind a sink, with their values by name and labels."""
+
+    def __init__(self, of: Policy = POLICY, *, tenants: tuple[str, ...] = ()) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = Metrics(of, self.registry, tenants=tenants)
+        self.sink = Sink(self.metrics.subscribers)
+
+    def tell(self, *events: Event) -> None:
+        for event in events:
+            self.sink.emit(event)
+        self.sink.drain_all()
+        assert not any(self.sink.failures.values()), self.sink.failures
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.registry.get_sample_value(name, labels)
+
+    def total(self, name: str, **labels: str) -> float:
+        return sum(
+            sample.value
+            for family in self.registry.collect()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def ended(**changes: object) -> RequestEnded:
+    """A request of class-0 that small-0 answered, with some fields changed."""
+    event = next(e for e in request_events(1, Random(1), POLICY) if isinstance(e, RequestEnded))
+    base: dict[str, object] = {"request_class": "class-0", "deployment": "small-0", "model": "model-0", "tier": "small"}
+    return msgspec.structs.replace(event, **{**base, **changes})
+
+
+def test_every_name_follows_the_conventions() -> None:
+    """Names are router_* or the GenAI ones, in base units, and say what they are."""
+    told = Told()
+    for family in told.registry.collect():
+        if family.name.startswith("process_"):
+            continue
+        assert family.name.startswith(("router_", "gen_ai_")), family.name
+        assert family.documentation
+        assert not family.name.endswith(("_ms", "_millis", "_kb", "_percent")), family.name
+        if family.name.startswith("router_") and family.type == "histogram":
+            assert family.name.endswith(("_seconds", "_ratio")), family.name
+
+
+def test_the_text_parses_and_says_its_type() -> None:
+    """`render` gives the Prometheus text format, which the library's own parser reads back."""
+    told = Told()
+    told.tell(*request_events(1, Random(1), POLICY))
+    body, content_type = render(told.registry)
+    assert content_type.startswith("text/plain")
+    assert {family.name for family in text_string_to_metric_families(body.decode())} >= {
+        "router_requests",
+        "router_ttft_seconds",
+        "gen_ai_client_token_usage",
+    }
+
+
+def test_series_exist_at_zero_before_anything_happens() -> None:
+    """The first increase of a series of the policy is an increase from 0, which rate() sees."""
+    told = Told()
+    labels = {"request_class": "class-1", "deployment": "large-1"}
+    before = told.value("router_requests_total", **labels, tier="large", status="completed", code="none")
+    assert before == 0.0
+    assert told.value("router_slo_good_total", request_class="class-0", objective="ttft") == 0.0
+    assert told.value("router_spend_usd_total", **labels) == 0.0
+    assert told.value("router_attempts_total", deployment="small-0", ending="failed", code="throttled") == 0.0
+    assert told.value("router_ttft_seconds_count", request_class="class-0", tier="large") == 0.0
+    assert told.value("router_ingress_events_total", source="mqtt", what="dead_letter") == 0.0
+
+
+def test_known_traffic_makes_no_series_that_was_not_there() -> None:
+    """Ordinary requests only move series that existed from the start."""
+    told = Told()
+
+    def names() -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+        return {(s.name, tuple(sorted(s.labels.items()))) for f in told.registry.collect() for s in f.samples}
+
+    before = names()
+    rng = Random(1)
+    told.tell(*(event for n in range(40) for event in request_events(n, rng, POLICY)))
+    assert names() == before
+
+
+def test_there_is_an_edge_on_every_threshold_promised() -> None:
+    """A good/total ratio can be read off the histogram at exactly the promised bound."""
+    odd = RequestClass(
+        "odd",
+        objectives=Objectives(
+            ttft=Objective(Indicator.TTFT, 0.123),
+            tpot=Objective(Indicator.TPOT, 0.0456),
+            e2e=Objective(Indicator.E2E, 7.89),
+        ),
+    )
+    told = Told(Policy("d", (odd,), (deployment(0),)))
+    for name, edge in (("ttft", "0.123"), ("tpot", "0.0456"), ("e2e", "7.89")):
+        assert told.value(f"router_{name}_seconds_bucket", request_class="odd", tier="small", le=edge) == 0.0
+
+
+def test_a_value_on_an_edge_counts_as_within_it() -> None:
+    """Buckets are cumulative and inclusive, as Prometheus defines `le`."""
+    registry = CollectorRegistry()
+    histogram = Histogram(registry, "h_seconds", "h", edges=(0.1, 0.5))
+    for value in (0.1, 0.3, 0.5, 9.0, math.nan):
+        histogram.observe((), value)
+    buckets = [registry.get_sample_value("h_seconds_bucket", {"le": le}) for le in ("0.1", "0.5", "+Inf")]
+    assert buckets == [1.0, 3.0, 4.0]
+    assert registry.get_sample_value("h_seconds_count") == 4.0
+    assert registry.get_sample_value("h_seconds_sum") == pytest.approx(9.9)
+
+
+def test_strangers_become_other_and_cannot_make_series() -> None:
+    """A thousand invented class and deployment names end in one series."""
+    told = Told()
+    told.tell(*(ended(request_class=f"made-up-{n}", deployment=f"nowhere-{n}") for n in range(1000)))
+    assert told.total("router_requests_total", request_class="other", deployment="other") == 1000
+    series = sum(len(family.samples) for family in told.registry.collect())
+    told.tell(*(ended(request_class=f"again-{n}", code=f"code-{n}") for n in range(1000)))
+    assert sum(len(family.samples) for family in told.registry.collect()) - series <= 60
+
+
+def test_allow_lists_and_words_are_bounded() -> None:
+    """Neither a policy nor the code can grow a label without end."""
+    allowed, words = Allowed(), Words()
+    allowed.allow(f"name-{n}" for n in range(10 * NAMES_MAX))
+    for n in range(10 * WORDS_MAX):
+        assert words[f"word-{n}"] == (f"word-{n}" if n < WORDS_MAX else "other")
+    assert len(allowed) == NAMES_MAX
+    assert len(words) == WORDS_MAX
+    assert (allowed[""], words[""], allowed["stranger"]) == ("none", "none", "other")
+
+
+def test_tenants_are_labels_only_when_allowed() -> None:
+    """Without an allow-list no tenant is seen; with one, only those on it."""
+    request = msgspec.structs.replace(ended().request, tenant="acme")
+    silent, told = Told(), Told(tenants=("acme",))
+    for each in (silent, told):
+        each.tell(ended(request=request, cost_usd=0.25), ended())
+    assert b"acme" not in render(silent.registry)[0]
+    assert told.value("router_tenant_spend_usd_total", tenant="acme") == 0.25
+    assert told.value("router_tenant_requests_total", tenant="acme", status="completed") == 1
+    assert b"default" not in render(told.registry)[0]
+
+
+def test_spend_stands_beside_always_large() -> None:
+    """Money is counted by class and deployment, and what the large model would have cost beside it."""
+    told = Told()
+    told.tell(ended(cost_usd=0.1, baseline_cost_usd=0.5), ended(cost_usd=0.2, baseline_cost_usd=0.5))
+    spent = told.value("router_spend_usd_total", request_class="class-0", deployment="small-0")
+    assert spent == pytest.approx(0.3)
+    assert told.value("router_baseline_spend_usd_total", request_class="class-0") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("event", "kept"),
+    [
+        (
+            ended(met=(("ttft", True), ("tpot", False)), slo_met=False),
+            {"all": 0, "availability": 1, "ttft": 1, "tpot": 0},
+        ),
+        (ended(status="failed", code="throttled", met=(), slo_met=False), {"all": 0, "availability": 0}),
+        (ended(status="cancelled", met=(("ttft", False),), slo_met=False), {}),
+        (ended(status="failed", code="client_gone", met=(("ttft", False),), slo_met=False), {}),
+        (
+            RequestRejected(ended().request, "class-0", "queue_full", "admission", 1.0),
+            {"all": 0, "availability": 0},
+        ),
+    ],
+)
+def test_promises_count_what_they_apply_to(event: Event, kept: dict[str, int]) -> None:
+    """Late is not unavailable, refused keeps no promise, and a client that left is nobody's fault."""
+    told = Told()
+    told.tell(event)
+    for objective in ("all", "availability", "ttft", "tpot"):
+        labels = {"request_class": "class-0", "objective": objective}
+        assert told.value("router_slo_requests_total", **labels) == (objective in kept)
+        assert told.value("router_slo_good_total", **labels) == kept.get(objective, 0)
+
+
+def test_refusals_are_told_apart_by_status_and_code() -> None:
+    """Rejected, expired and evicted are three things, each with its code."""
+    told = Told()
+    request = ended().request
+    for code, status in (("queue_full", "rejected"), ("deadline_exceeded", "expired"), ("evicted", "evicted")):
+        told.tell(RequestRejected(request, "class-0", code, "queue", 1.0))
+        labels = {"request_class": "class-0", "deployment": "none", "tier": "none"}
+        assert told.value("router_requests_total", **labels, status=status, code=code) == 1
+
+
+def test_phases_add_up_to_the_call() -> None:
+    """The network is taken out of the first token, so that phases can be stacked."""
+    told = Told()
+    attempt = next(e for e in request_events(2, Random(1), POLICY) if isinstance(e, AttemptEnded))
+    told.tell(msgspec.structs.replace(attempt, batch_wait_s=0.5, network_s=0.25, first_token_s=1.0, decode_s=4.0))
+    sums = {
+        phase: told.total("router_phase_seconds_sum", phase=phase)
+        for phase in ("batch_wait", "network", "first_token", "decode")
+    }
+    assert sums == {"batch_wait": 0.5, "network": 0.25, "first_token": 0.75, "decode": 4.0}
+
+
+def test_all_seven_phases_are_measured() -> None:
+    """One request shows in every phase from ingress to reply."""
+    told = Told()
+    told.tell(*request_events(2, Random(1), POLICY))
+    for phase in ("ingress", "queue", "batch_wait", "network", "first_token", "decode", "reply"):
+        assert told.total("router_phase_seconds_count", phase=phase) == 1, phase
+
+
+def test_feedback_known_and_unknown_are_counted_apart() -> None:
+    """An unknown id moves a counter and no quality."""
+    told = Told()
+    told.tell(FeedbackReceived("d", 0.4, True, "class-0", "model-0"), FeedbackReceived("?", 0.9, False))
+    assert told.value("router_feedback_total", known="true") == 1
+    assert told.value("router_feedback_total", known="false") == 1
+    assert told.total("router_feedback_quality_ratio_sum") == pytest.approx(0.4)
+
+
+def test_the_policy_in_force_is_told_and_a_bad_edit_shows() -> None:
+    """One digest at a time; the last reload is a success until an edit is refused."""
+    told = Told()
+    assert told.value("router_policy_info", digest=POLICY.digest) == 1
+    told.tell(PolicyRejected("bad", ("x",), 5.0))
+    assert told.value("router_policy_last_reload_success_ratio") == 0
+    told.tell(PolicyApplied(POLICY.digest, "new", (), 6.0))
+    assert told.value("router_policy_info", digest="new") == 1
+    assert told.value("router_policy_info", digest=POLICY.digest) is None
+    assert told.value("router_policy_last_reload_success_ratio") == 1
+    assert told.value("router_policy_last_reload_timestamp_seconds") == 6.0
+
+
+def test_a_new_policy_gets_its_series_and_old_names_stay_countable() -> None:
+    """After a swap new classes start at 0, and requests begun under the old one still count as theirs."""
+    told = Told()
+    told.metrics.adopt(Policy("new", (RequestClass("fresh"),), (deployment(5),)))
+    labels = {"deployment": "large-5", "tier": "large", "status": "completed", "code": "none"}
+    assert told.value("router_requests_total", request_class="fresh", **labels) == 0
+    told.tell(ended())
+    assert told.total("router_requests_total", request_class="class-0", deployment="small-0") == 1
+    assert told.value("router_slo_target_ratio", request_class="class-0", objective="ttft") is None
+
+
+def test_ticks_and_trouble_show() -> None:
+    """Load, limits, prices, health, queue, and what goes wrong at the doors have their figures."""
+    told = Told()
+    told.tell(*tick_events(3, POLICY), *trouble_events(3, POLICY))
+    assert told.value("router_in_flight_attempts", deployment="small-0") == 3
+    assert told.value("router_limit_attempts", deployment="large-1") == 17
+    assert told.value("router_price", kind="capacity", subject="small-0") == pytest.approx(0.3)
+    assert told.value("router_price", kind="usd", subject="none") == pytest.approx(1.2)
+    assert told.value("router_health", deployment="small-0", state="open") == 1
+    assert told.value("router_health", deployment="small-0", state="ok") == 0
+    assert told.value("router_queue_requests") == 3
+    assert told.value("router_cut_calls_total") == 1
+    assert told.value("router_ingress_connected", source="mqtt") == 1
+    assert told.value("router_attempts_total", deployment="small-0", ending="failed", code="throttled") == 1
+    told.tell(IngressEvent("mqtt", "disconnected"))
+    assert told.value("router_ingress_connected", source="mqtt") == 0
+
+
+def test_what_telemetry_itself_loses_is_shown() -> None:
+    """Dropped events, broken subscribers, the journal's backlog and the decision log are read at each scrape."""
+    told = Told()
+    sink = Sink(told.metrics.subscribers, capacity=1)
+    told.metrics.watch_sink(sink)
+    told.metrics.watch_journal(lambda: 7)
+    told.metrics.watch_decision_log(lost=lambda: 2, written=lambda: 40)
+    for event in tick_events(1, POLICY):
+        sink.emit(event)
+    assert told.value("router_telemetry_dropped_total", stage="sink") == sink.dropped > 0
+    assert told.value("router_telemetry_waiting_events") == 1
+    assert told.value("router_telemetry_failures_total", subscriber="metrics_slo") == 0
+    assert told.value("router_journal_backlog_writes") == 7
+    assert told.value("router_decision_log_records_total", result="lost") == 2
+
+
+def test_genai_names_carry_their_attributes_and_edges() -> None:
+    """A second view for dashboards that know OpenTelemetry's GenAI names."""
+    told = Told()
+    rng = Random(1)
+    told.tell(*(event for n in range(20) for event in request_events(n, rng, POLICY)))
+    labels = {
+        "gen_ai_operation_name": "chat",
+        "gen_ai_provider_name": "openai",
+        "gen_ai_request_model": "model-0",
+    }
+    calls = told.total("router_attempts_total", deployment="small-0")
+    assert calls > 0
+    assert told.value("gen_ai_client_token_usage_count", **labels, gen_ai_token_type="output") == calls
+    assert told.value("gen_ai_client_operation_duration_seconds_count", **labels, error_type="") == calls
+    assert told.value("gen_ai_server_time_to_first_token_seconds_count", **labels) == calls
+    assert told.value("gen_ai_server_time_per_output_token_seconds_bucket", **labels, le="0.025") is not None
+    assert told.value("gen_ai_client_token_usage_bucket", **labels, gen_ai_token_type="input", le="6.7108864e+07")
+
+
+def test_two_families_of_one_name_are_refused() -> None:
+    """A metric defined twice is found when it is made, not on a dashboard."""
+    registry = CollectorRegistry()
+    Gauge(registry, "router_twice", "a")
+    with pytest.raises(ValueError, match="router_twice"):
+        Gauge(registry, "router_twice", "b")
