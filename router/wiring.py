@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
 import structlog
 from prometheus_client import CollectorRegistry
 
-from router.backends.bedrock import BedrockBackend
 from router.backends.openai_http import OpenAIHttpBackend
 from router.complexity.estimator import Estimator
 from router.complexity.registry import default_estimator, load_estimator
@@ -51,6 +50,36 @@ def estimator_of(artefact: Path | None) -> Estimator:
     return default_estimator() if artefact is None else load_estimator(artefact.read_bytes())
 
 
+class Backends(Mapping[str, Backend]):
+    """Backends by kind, made when first called: the AWS SDK is not loaded for those who do not use it."""
+
+    def __init__(self, given: Mapping[str, Backend]) -> None:
+        self._made = dict(given)
+        self._makers: dict[str, Callable[[], Backend]] = {"openai_http": OpenAIHttpBackend, "bedrock": _bedrock}
+
+    def __getitem__(self, kind: str) -> Backend:
+        if kind not in self._made:
+            self._made[kind] = self._makers[kind]()
+        return self._made[kind]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter({**self._makers, **self._made})
+
+    def __len__(self) -> int:
+        return len({**self._makers, **self._made})
+
+    async def close(self) -> None:
+        """Close those that were made."""
+        for backend in self._made.values():
+            await backend.close()
+
+
+def _bedrock() -> Backend:
+    from router.backends.bedrock import BedrockBackend
+
+    return BedrockBackend()
+
+
 class House:
     """A daemon and the parts that those who start it may want to reach."""
 
@@ -59,7 +88,7 @@ class House:
         settings: Settings,
         policy: Policy,
         *,
-        backends: dict[str, Backend] | None = None,
+        backends: Mapping[str, Backend] | None = None,
         subscribers: Sequence[Subscriber] = (),
         load_sources: Sequence[LoadSource] = (),
         watch: bool = True,
@@ -68,9 +97,7 @@ class House:
         self.clock = RealClock()
         self.registry = CollectorRegistry()
         self.metrics = Metrics(policy, self.registry)
-        self._event_log = logs.configure(
-            sys.stderr, level=settings.log.level.value, json=_as_json(settings.log.format)
-        )
+        self._event_log = logs.configure(sys.stderr, level=settings.log.level.value, json=_as_json(settings.log.format))
         state = settings.state_dir
         state.mkdir(parents=True, exist_ok=True)
         self.decision_log = DecisionLog(state / "decisions")
@@ -82,11 +109,7 @@ class House:
         )
         self._checkpoint = state / "checkpoint.json"
         self._restore()
-        self._backends: dict[str, Backend] = {
-            "openai_http": OpenAIHttpBackend(),
-            "bedrock": BedrockBackend(),
-            **(backends or {}),
-        }
+        self._backends = Backends(backends or {})
         self.dispatcher = Dispatcher(self.controller, self._backends, self.clock, self.sink)
         self._load_sources = load_sources
         self.http = self._http()
@@ -187,8 +210,7 @@ class House:
 
     async def _close(self) -> None:
         """What was learned and what happened go to disk last, after every request has ended."""
-        for backend in self._backends.values():
-            await backend.close()
+        await self._backends.close()
         await self.save()
         if self.journal is not None:
             await self.journal.close()

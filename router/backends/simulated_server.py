@@ -5,7 +5,8 @@ what it has generated) and P prompt tokens taken into the step, a step lasts
 `slowdown * (base + per_sequence*B + per_context_token*ctx + per_prefill_token*P)`. Decode goes first; what is
 left of the step budget goes to prompts in order of arrival, and a prompt may span steps (chunked prefill as
 in Sarathi-Serve, OSDI '24; iteration-level batching as in Orca, OSDI '22). A prompt is admitted while its
-input fits into the KV memory and the sequence limit; decoding grows the KV; nothing is evicted.
+input fits into the KV memory and the sequence limit; decoding grows the KV; nothing is evicted. The load of
+others takes steps and memory, but nothing of a quota.
 
 The outcome is a function of the times of arrivals and cancels alone, not of when `advance` is called: a step
 is formed from what had arrived at its start. While no prompt is taken in, steps differ only by the growth of
@@ -67,7 +68,7 @@ class ContinuousServer:
         self._prefilling: Job | None = None
         self._due: list[tuple[int, int, Job]] = []
         self._leaving: list[Job] = []
-        self._decoding = self._context = self._kv = self._running = 0
+        self._decoding = self._metered = self._context = self._kv = self._running = 0
         self._plan: _Plan | None = None
 
     def advance(self, now: int) -> list[Job]:
@@ -216,15 +217,16 @@ class ContinuousServer:
         self._plan = None
         if self._gate.metered:
             for done in range(1, steps):
-                self._gate.charge_output(self._decoding, self._clock.end(plan.run.work(done)))
-        generated = self._decoding
+                self._gate.charge_output(2 * self._metered, self._clock.end(plan.run.work(done)))
+        generated = self._metered
         self._clock.spend(plan.run.work(steps))
         self._ticks += steps
         self._context += self._decoding * steps
         self._kv += self._decoding * steps
         self._tell_due()
         for job, tokens in plan.chunks:
-            generated += self._prefill(job, tokens)
+            self._prefill(job, tokens)
+            generated += bool(job.generated and not job.quiet)
         if self._gate.metered:
             self._gate.charge_output(generated, self._clock.boundary)
         for job in self._leaving:
@@ -240,8 +242,8 @@ class ContinuousServer:
                 self._count(job)
                 self._tell(job)
 
-    def _prefill(self, job: Job, tokens: int) -> int:
-        """Take prompt tokens in; 1 if that yielded the first token, else 0."""
+    def _prefill(self, job: Job, tokens: int) -> None:
+        """Take prompt tokens in; the last of them yield the first token."""
         if job.stage is Stage.WAITING:
             self._waiting.popleft()
             self._running += 1
@@ -250,15 +252,15 @@ class ContinuousServer:
         job.taken += tokens
         if job.taken < job.input_tokens:
             self._prefilling = job
-            return 0
+            return
         self._prefilling = None
         job.stage = Stage.DECODE
         job.generated, job.first_tick = 1, self._ticks
         self._decoding += 1
+        self._metered += not job.quiet
         self._context += job.input_tokens + 1
         self._kv += 1
         self._tell(job)
-        return 1
 
     def _tell(self, job: Job) -> None:
         """Give news of a job, and end it or say when it is due again."""
@@ -291,6 +293,7 @@ class ContinuousServer:
             if job.stage is Stage.DECODE:
                 held += 1 + self._ticks - job.first_tick
                 self._decoding -= 1
+                self._metered -= not job.quiet
                 self._context -= held
             else:
                 self._prefilling = None

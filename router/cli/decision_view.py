@@ -11,8 +11,6 @@ from rich.text import Text
 from router.domain.decision import Candidate, Decision
 from router.storage.decision_records import Logged, OutcomeRecord
 
-SHORT_ID = 12
-
 
 def summary_columns() -> tuple[str, ...]:
     """Headings of the table."""
@@ -37,7 +35,7 @@ def summary_row(logged: Logged) -> tuple[str, ...]:
     decision, outcome = logged.decision, logged.outcome
     return (
         _time(decision.at),
-        decision.id[:SHORT_ID],
+        decision.id,
         decision.request_class,
         decision.chosen,
         decision.binding,

@@ -16,6 +16,8 @@ class Scored(Struct, frozen=True):
 
     `estimates` is the calibrated P(adequate) by model name; `tiers` the same for a model nobody has measured.
     `complexity` in [0,1] is the estimate that a small model will not do. `features` are evidence: names and values.
+    `lows` and `tier_lows` are lower bounds of the estimates (95 %, one-sided, and lower the more novel the prompt);
+    `qualities` is the expected quality in [0,1] where truth is finer than right or wrong. Those three may be empty.
     """
 
     complexity: float
@@ -23,11 +25,27 @@ class Scored(Struct, frozen=True):
     estimates: Mapping[str, float]
     tiers: Mapping[Tier, float]
     features: tuple[tuple[str, float], ...] = ()
+    lows: Mapping[str, float] = {}
+    tier_lows: Mapping[Tier, float] = {}
+    qualities: Mapping[str, float] = {}
+    novelty: float = 0.0
+    """Share in [0,1] of what the estimator has never seen the like of, beyond what is usual; 1 trusts it least."""
 
     def of(self, model: str, tier: Tier) -> float:
         """P(adequate) of a model, or of its tier where the model is unknown."""
         known = self.estimates.get(model)
         return self.tiers[tier] if known is None else known
+
+    def low(self, model: str, tier: Tier) -> float:
+        """The lower bound that goes with `of`; the estimate itself where there is no bound."""
+        if model in self.estimates:
+            return self.lows.get(model, self.estimates[model])
+        return self.tier_lows.get(tier, self.tiers[tier])
+
+    def quality(self, model: str, tier: Tier) -> float:
+        """Expected quality of a model's answer; P(adequate) where quality was never finer than that."""
+        known = self.qualities.get(model)
+        return self.of(model, tier) if known is None else known
 
 
 class Estimator(Protocol):

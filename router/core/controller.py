@@ -21,6 +21,7 @@ from router.domain.errors import Expired, Rejected, RequestError
 from router.domain.events import Event, HealthChanged, LoadObserved, PolicyApplied
 from router.domain.outcome import Attempt, AttemptId
 from router.domain.request import Request
+from router.domain.slo import PastDeadline
 from router.domain.view import DeploymentView, ScrapedLoad
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
@@ -183,7 +184,7 @@ class Controller:
             deployment=view.deployment,
             number=ticket.attempts,
             started=now,
-            deadline=ticket.deadline,
+            deadline=None if request_class.past_deadline is PastDeadline.ANSWER_LATE else ticket.deadline,
             stream=request.stream or objectives.ttft is not None or objectives.tpot is not None,
             max_tokens=parameters.max_tokens if request.max_tokens is None else None,
             temperature=parameters.temperature,
@@ -222,11 +223,10 @@ class Controller:
 
     def tick(self, *, now: float) -> list[Event]:
         """Overdue calls, limits and prices; a few times a second."""
-        events: list[Event] = []
+        events = self.duals.tick(self.fleet.members.values(), now=now)
         for member in self.fleet.members.values():
             self._notice_overdue(member, now)
             member.account.remember(now)
-            events += self.duals.tick(member, now=now)
             update = member.retune(self._tightest_tpot, now=now)
             if update is not None:
                 events.append(update)

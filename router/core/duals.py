@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from router.core.fleet import Member
 from router.domain.events import Event, PriceUpdate
-from router.domain.slo import Goal, RequestClass
+from router.domain.slo import FloorUnderOverload, Goal, RequestClass
 from router.domain.view import DeploymentView
 from router.policy.policy import Policy
 from router.slo.pacing import FloorPrice
@@ -14,6 +14,8 @@ from router.stats.ewma import Ewma
 
 _WORTH_TELLING = 0.25
 _COST_HALF_LIFE_S = 300.0
+_SCARCE = 0.25
+"""Capacity price, in useful answers per typical request, from which on a floor that may give has given way."""
 
 
 class Duals:
@@ -23,6 +25,8 @@ class Duals:
         self.floors: dict[str, FloorPrice] = {}
         self._dearest: dict[str, Ewma] = {}
         self._told: dict[str, float] = {}
+        self.scarcity = 0.0
+        """The highest capacity price in force."""
         self.adopt(policy)
 
     def adopt(self, policy: Policy) -> None:
@@ -44,9 +48,13 @@ class Duals:
         self.floors = floors
 
     def floor(self, request_class: RequestClass) -> float:
-        """Price of a unit of adequacy above the floor."""
+        """Price of a unit of adequacy above the floor. Where the floor may give, it gives as capacity runs short."""
         price = self.floors.get(request_class.name)
-        return 0.0 if price is None else price.value
+        if price is None:
+            return 0.0
+        if price.under_overload is FloorUnderOverload.DEGRADE:
+            return price.value * max(1.0 - self.scarcity / _SCARCE, 0.0)
+        return price.value
 
     def usd(self, request_class: RequestClass) -> float:
         """Useful answers a dollar buys; where least cost is the goal, the dearest candidate's call costs one."""
@@ -74,8 +82,13 @@ class Duals:
                 self._dearest[request_class.name] = Ewma(_COST_HALF_LIFE_S, mean=dearest)
             self._dearest[request_class.name].update(dearest, now=now)
 
-    def tick(self, member: Member, *, now: float) -> list[Event]:
-        """Integrate the capacity price of one deployment; says so when it moved."""
+    def tick(self, members: Collection[Member], *, now: float) -> list[Event]:
+        """Integrate the capacity prices; says so where one moved."""
+        events = [event for member in members for event in self._tick(member, now)]
+        self.scarcity = max((member.price.integral for member in members), default=0.0)
+        return events
+
+    def _tick(self, member: Member, now: float) -> list[Event]:
         member.price.tick(now=now)
         name, price = member.deployment.name, member.price.integral
         told = self._told.get(name, 0.0)

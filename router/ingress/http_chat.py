@@ -17,6 +17,7 @@ from router.domain.request import Request
 from router.ingress.http_answers import (
     HangUpError,
     Headers,
+    Message,
     Receive,
     Scope,
     Send,
@@ -79,11 +80,6 @@ class _StreamAnswer:
         self._debug = debug
         self._writer: ChunkWriter | None = None
 
-    @property
-    def begun(self) -> bool:
-        """Whether an error can no longer be an ordinary response."""
-        return self._writer is not None
-
     async def begin(self, receipt: Receipt) -> None:
         """Send status and headers."""
         self._writer = ChunkWriter(self._request, receipt, int(self._request.at))
@@ -99,27 +95,29 @@ class _StreamAnswer:
     async def delta(self, delta: Delta) -> None:
         """Send one piece."""
         if self._writer is not None:
-            await self._events(self._writer.pieces(delta), more=True)
+            pieces = self._writer.pieces(delta)
+            if pieces:
+                await self._send(_events(pieces, more=True))
 
     async def finish(self, reply: Reply) -> None:
         """Send what comes after the last piece; all of it, where the dispatcher had the answer already."""
         if self._writer is None:
             await self.begin(reply.receipt)
-            await self.delta(Delta(choices=reply.choices, whole=True))
+            await self.delta(Delta(choices=reply.choices, whole=reply.choices != b"[]"))
         if self._writer is not None:
-            await self._events(self._writer.end(reply), more=False)
+            await self._send(_events(self._writer.end(reply), more=False))
 
     async def fail(self, error: RouterError) -> None:
         """End with the error, as an ordinary response where that is still possible, else in the stream."""
         if self._writer is None:
             await send_error(self._send, error, self._extra)
         else:
-            await self._events(self._writer.error(error), more=False)
+            await self._send(_events(self._writer.error(error), more=False))
 
-    async def _events(self, pieces: list[bytes], *, more: bool) -> None:
-        if pieces:
-            body = b"".join([sse.encode(piece) for piece in pieces])
-            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+def _events(pieces: list[bytes], *, more: bool) -> Message:
+    body = b"".join([sse.encode(piece) for piece in pieces])
+    return {"type": "http.response.body", "body": body, "more_body": more}
 
 
 class ChatRoute:

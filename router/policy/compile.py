@@ -132,25 +132,30 @@ def _check_classes(sources: Sequence[Source], written: Sequence[_Written]) -> It
         if source.document.defaults is not None:
             yield from _check_terms(source, ("defaults",), source.document.defaults)
     names: dict[str, str] = {}
-    catch_all: str | None = None
     for source, path, spec in written:
         yield from _check_terms(source, path, spec)
         if spec.name in names:
             message = f"the class `{spec.name}` is already in {names[spec.name]}: rename one"
             yield source.problem((*path, "name"), message)
         names.setdefault(spec.name, source.file)
+    yield from _check_matches(written)
+
+
+def _check_matches(written: Sequence[_Written]) -> Iterator[PolicyError]:
+    """What matches nothing, and more than one class that matches everything."""
+    catch_all: str | None = None
+    for source, path, spec in written:
         tokens = spec.match.input_tokens
         if tokens.min is not None and tokens.max is not None and tokens.min > tokens.max:
             yield source.problem((*path, "match", "input_tokens"), "`min` is above `max`: nothing matches")
-        if _match(spec.match) != Match():
-            if spec.name == DEFAULT_CLASS:
-                message = "the class `default` takes what no other class matches: drop its `match`, or rename it"
-                yield source.problem((*path, "match"), message, key=True)
-        elif catch_all is not None:
-            message = f"`{spec.name}` matches everything, and so does `{catch_all}`: give one a `match`"
-            yield source.problem(path, message)
-        else:
-            catch_all = spec.name
+        if _match(spec.match) == Match():
+            if catch_all is not None:
+                message = f"`{spec.name}` matches everything, and so does `{catch_all}`: give one a `match`"
+                yield source.problem(path, message)
+            catch_all = catch_all or spec.name
+        elif spec.name == DEFAULT_CLASS:
+            message = "the class `default` takes what no other class matches: drop its `match`, or rename it"
+            yield source.problem((*path, "match"), message, key=True)
 
 
 def _check_terms(source: Source, path: Path, terms: ClassTerms) -> Iterator[PolicyError]:

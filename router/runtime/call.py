@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Protocol, cast
 
@@ -15,7 +16,6 @@ from router.domain.deployment import Deployment
 from router.domain.errors import BackendError, Expired, ProtocolError, RouterError
 from router.domain.events import Event
 from router.domain.outcome import Attempt, Delta, Ending, Outcome, Receipt, Usage
-from router.domain.slo import PastDeadline
 from router.ports.backend import Backend, BatchBackend
 from router.ports.clock import Clock
 from router.ports.dispatch import EventSink, Responder
@@ -73,7 +73,7 @@ class Call:
 class Caller:
     """Makes calls: the only place that touches a backend."""
 
-    def __init__(self, controller: Controller, backends: dict[str, Backend], clock: Clock, sink: EventSink) -> None:
+    def __init__(self, controller: Controller, backends: Mapping[str, Backend], clock: Clock, sink: EventSink) -> None:
         self._controller = controller
         self._feedback = Feedback(controller)
         self._backends = backends
@@ -109,9 +109,7 @@ class Caller:
 
     def _patience_s(self, call: Call) -> float | None:
         deadline = call.attempt.deadline
-        if deadline is None or call.ticket.request_class.past_deadline is PastDeadline.ANSWER_LATE:
-            return None
-        return max(deadline - self._clock.now(), 0.0)
+        return None if deadline is None else max(deadline - self._clock.now(), 0.0)
 
     async def _stream(self, call: Call, responder: Responder | None) -> None:
         backend = self._backend(call.attempt.deployment)
@@ -130,19 +128,22 @@ class Caller:
     async def _piece(self, call: Call, delta: Delta, responder: Responder | None) -> None:
         now = self._clock.now()
         call.note(delta)
-        if call.permit.first_token is None:
-            if delta.tokens or delta.whole:
-                if call.race is not None:
-                    call.race.claim(call)
-                self._tell(self._feedback.on_first_token(call.ticket, call.permit, now=now))
-                if responder is not None:
-                    await responder.begin(self.receipt(call))
-        elif delta.tokens:
-            self._feedback.on_tokens(call.permit, delta.tokens, now=now)
-        if responder is None:
+        begun = call.permit.first_token is not None
+        if begun:
+            if delta.tokens:
+                self._feedback.on_tokens(call.permit, delta.tokens, now=now)
+        elif delta.tokens or delta.whole:
+            if call.race is not None:
+                call.race.claim(call)
+            self._tell(self._feedback.on_first_token(call.ticket, call.permit, now=now))
+        if responder is None or call.permit.first_token is None:
             call.pieces.append(delta)
-        elif call.permit.first_token is not None:
-            await responder.delta(delta)
+            return
+        if not begun:
+            await responder.begin(self.receipt(call))
+            for held in call.pieces:
+                await responder.delta(held)
+        await responder.delta(delta)
 
     def _close(self, call: Call, ending: Ending) -> Outcome:
         attempt, usage, error = call.attempt, call.final_usage(), call.error

@@ -6,6 +6,7 @@ The daemon's ingresses, the simulator and the tests all enter here, at `Dispatch
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import cast
 
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from router.core.feedback import Feedback
 from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.domain.deployment import Deployment
-from router.domain.errors import BackendError, Expired, Rejected, RouterError
+from router.domain.errors import BackendError, Expired, Rejected, RouterError, TimedOut
 from router.domain.events import DecisionMade, QueueObserved, RequestReceived, RequestRejected
 from router.domain.outcome import Attempt, Ending, Outcome, Reply
 from router.domain.request import Request
@@ -34,7 +35,7 @@ Grant = tuple[Attempt, Permit]
 class Dispatcher:
     """Implements `router.ports.dispatch.Dispatch` over the controller and the backends."""
 
-    def __init__(self, controller: Controller, backends: dict[str, Backend], clock: Clock, sink: EventSink) -> None:
+    def __init__(self, controller: Controller, backends: Mapping[str, Backend], clock: Clock, sink: EventSink) -> None:
         self.controller = controller
         self.queue = Queue(self._grant, clock.now)
         self._caller = Caller(controller, backends, clock, sink)
@@ -151,6 +152,8 @@ class Dispatcher:
             raise error
         controller = self.controller
         now = self._clock.now()
+        if isinstance(error, TimedOut) and ticket.deadline is not None and now >= ticket.deadline:
+            raise Expired("the deadline passed before the answer was complete") from error
         routable = frozenset(controller.routable(ticket))
         step: Again | None = next_step(ticket, error, controller.retries, routable=routable, now=now)
         if step is None:

@@ -6,7 +6,7 @@ state, the length of the answer and whether the small model's will be adequate.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Protocol
 
@@ -16,7 +16,8 @@ from router.domain.slo import Objectives
 from router.domain.view import DeploymentView
 from router.routing.need import Need
 from router.routing.pickers import AlwaysTier, LeastOutstanding, Picker, RoundRobin, StaticThreshold, Uniform
-from router.sim.workload import Workload
+from router.sim.run import Setting
+from router.sim.workload import WorkloadTruth
 
 FLOOR = 0.90
 """The share adequate that `static-threshold` is calibrated to (FORMATS section 4)."""
@@ -49,8 +50,8 @@ class Clairvoyant:
 
     name = "clairvoyant"
 
-    def __init__(self, workload: Workload, oracle: Oracle) -> None:
-        self._workload = workload
+    def __init__(self, truth: WorkloadTruth, oracle: Oracle) -> None:
+        self._truth = truth
         self._oracle = oracle
 
     def pick(
@@ -67,7 +68,9 @@ class Clairvoyant:
         return None, []
 
     def _adequate(self, model: str, need: Need) -> bool:
-        return self._workload.is_adequate(need.request.id, model)
+        floor = need.request_class.floor
+        reference = None if floor is None else floor.reference
+        return self._truth.adequate(need.request.id, model, reference=reference) is not False
 
     def _best(self, tier: Tier, views: Sequence[DeploymentView], need: Need) -> tuple[float, int] | None:
         """The deployment of a tier whose prediction is the smallest part of the objectives."""
@@ -76,7 +79,7 @@ class Clairvoyant:
 
     def _part(self, view: DeploymentView, need: Need) -> float:
         request, model = need.request, view.deployment.model
-        output = self._workload.output_tokens(request.id, model)
+        output = self._truth.answer(request, model).output_tokens
         ttft, tpot = self._oracle.predict(view.deployment.name, request.input_tokens, output)
         objectives: Objectives = need.request_class.objectives
         parts = [0.0]
@@ -89,26 +92,40 @@ class Clairvoyant:
         return max(parts)
 
 
-def make(name: str, workload: Workload, oracle: Oracle, *, small: str, large: str) -> Picker:
+def make(name: str, setting: Setting, oracle: Oracle) -> Picker:
     """A baseline's picker by its name in the report."""
-    makers: Mapping[str, Picker] = {
-        "always-small": AlwaysTier(Tier.SMALL),
-        "always-large": AlwaysTier(Tier.LARGE),
-        "random": Uniform(),
-        "round-robin": RoundRobin(),
-        "least-outstanding": LeastOutstanding(),
-        "static-threshold": StaticThreshold(static_threshold(workload.estimates(small), workload.estimates(large))),
-        "clairvoyant": Clairvoyant(workload, oracle),
-    }
-    return makers[name]
+    if name == "static-threshold":
+        return StaticThreshold(static_threshold(_estimates(setting)))
+    if name == "clairvoyant":
+        return Clairvoyant(WorkloadTruth(setting.workload), oracle)
+    return _SIMPLE[name]()
 
 
-def static_threshold(small: Sequence[float], large: Sequence[float]) -> float:
-    """The least threshold whose calibrated mean adequacy reaches the floor: requests with P(small adequate) at or above
-    it go to small, the rest to large. Infinite where even all-large does not reach it; 0 without estimates."""
-    if not small:
-        return 0.0
-    pairs = sorted(zip(small, large, strict=True), reverse=True)
+_SIMPLE: Mapping[str, Callable[[], Picker]] = {
+    "always-small": lambda: AlwaysTier(Tier.SMALL),
+    "always-large": lambda: AlwaysTier(Tier.LARGE),
+    "random": Uniform,
+    "round-robin": RoundRobin,
+    "least-outstanding": LeastOutstanding,
+}
+
+
+def _estimates(setting: Setting) -> list[tuple[float, float]]:
+    """P(adequate) of the small and of the large model for every request, as the run's estimator gives them."""
+    fleet = setting.policy.deployments
+    small = next((d for d in fleet if d.tier is Tier.SMALL), fleet[0])
+    large = next((d for d in fleet if d.tier is Tier.LARGE), fleet[0])
+    pairs = []
+    for number in range(len(setting.workload.arrivals)):
+        scored = setting.estimator.estimate(setting.workload.request(number, now=0.0, at=0.0))
+        pairs.append((scored.of(small.model, small.tier), scored.of(large.model, large.tier)))
+    return pairs
+
+
+def static_threshold(estimates: Sequence[tuple[float, float]]) -> float:
+    """The least threshold whose calibrated mean adequacy reaches the floor: requests with P(small adequate) at or
+    above it go to small, the rest to large. Infinite where even all-large does not reach it."""
+    pairs = sorted(estimates, reverse=True)
     total = sum(p_large for _, p_large in pairs)
     best = float("inf")
     for index, (p_small, p_large) in enumerate(pairs):

@@ -70,7 +70,7 @@ def report(
     measured: Measured | None = None,
 ) -> dict[str, object]:
     """The report of one run that lasted `lasted_s` simulated seconds until it had drained."""
-    hourly = {d.name: d.price.hourly_usd * lasted_s / 3600 for d in deployments}
+    hourly = {str(d.name): d.price.hourly_usd * lasted_s / 3600 for d in deployments}
     classes: defaultdict[str, list[Served]] = defaultdict(list)
     for one in served:
         classes[one.request_class].append(one)

@@ -121,7 +121,7 @@ def read_workload(path: Path) -> Workload:
     """Read a file of any of the forms; raises `WorkloadError` with file, line and field."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as raw:
-            lines = TextIOWrapper(raw, encoding="utf-8-sig", newline="")  # type: ignore[arg-type]  # both are binary
+            lines = TextIOWrapper(raw, encoding="utf-8-sig", newline="")
             is_csv = ".csv" in path.suffixes
             rows = list((_csv_rows if is_csv else _json_rows)(str(path), lines))
     except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:

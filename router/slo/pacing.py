@@ -26,6 +26,7 @@ class FloorPrice:
 
     def __init__(self, floor: QualityFloor, *, high: float) -> None:
         self.target = min(floor.ratio + _FLOOR_MARGIN, 1.0)
+        self.under_overload = floor.under_overload
         self.high = high
         self.value = min(_FLOOR_START, high)
         self.served = 0

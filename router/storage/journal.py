@@ -48,9 +48,19 @@ class _Write:
 class SqliteJournal:
     """`router.ports.journal.Journal` in one file beside its write-ahead log."""
 
-    def __init__(self, path: Path, *, synchronous: str = "FULL", max_backlog: int = 65_536) -> None:
-        """Open or create `path`; `JournalError` if it is corrupt, unwritable or in use by another process."""
-        self._rows: Rows = open_rows(path, synchronous)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        synchronous: str = "FULL",
+        max_backlog: int = 65_536,
+        max_bytes: int | None = None,
+    ) -> None:
+        """Open or create `path`; `JournalError` if it is corrupt, unwritable or in use by another process.
+
+        A journal of `max_bytes` is full: it takes no more until a purge has made room, as on a full disk.
+        """
+        self._rows: Rows = open_rows(path, synchronous, max_bytes)
         self._path, self._max_backlog = path, max_backlog
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._backlog = 0

@@ -18,6 +18,7 @@ from router.ports.journal import Asker, Entry, Published, Received
 
 VERSION = 1
 _SCHEMA = f"""
+BEGIN EXCLUSIVE;
 CREATE TABLE requests (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, received_at REAL NOT NULL,
   calls INTEGER NOT NULL DEFAULT 0, keep INTEGER NOT NULL DEFAULT 1,
@@ -26,6 +27,7 @@ CREATE TABLE askers (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL, response_topic TEXT NOT NULL, correlation_data BLOB);
 CREATE INDEX askers_by_key ON askers (key);
 PRAGMA user_version = {VERSION};
+COMMIT;
 """
 _read_received = msgspec.msgpack.Decoder(Received).decode
 _read_replies = msgspec.msgpack.Decoder(tuple[Published, ...]).decode
@@ -132,15 +134,16 @@ class Rows:
         )
 
 
-def open_rows(path: Path, synchronous: str) -> Rows:
+def open_rows(path: Path, synchronous: str, max_bytes: int | None) -> Rows:
     """Open or create the file, alone. `JournalError` says what is wrong and what to do."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
+        path.touch(mode=0o600)  # it holds prompts
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.5)
     except (sqlite3.Error, OSError) as error:
         raise JournalError(f"journal {path}: {error}") from error
     try:
-        _prepare(connection, synchronous)
+        _prepare(connection, synchronous, max_bytes)
     except sqlite3.OperationalError as error:
         connection.close()
         hint = "; another process has it open" if "locked" in str(error) else ""
@@ -154,7 +157,7 @@ def open_rows(path: Path, synchronous: str) -> Rows:
     return Rows(connection)
 
 
-def _prepare(connection: sqlite3.Connection, synchronous: str) -> None:
+def _prepare(connection: sqlite3.Connection, synchronous: str, max_bytes: int | None) -> None:
     for pragma in (
         "locking_mode = EXCLUSIVE",
         "journal_mode = WAL",
@@ -170,3 +173,6 @@ def _prepare(connection: sqlite3.Connection, synchronous: str) -> None:
     connection.execute("COMMIT")
     if version == 0:
         connection.executescript(_SCHEMA)
+    if max_bytes is not None:
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {max(max_bytes // page_bytes, 1)}")

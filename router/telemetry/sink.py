@@ -62,7 +62,7 @@ class Sink:
         else:
             self._waiting.append(event)
 
-    def drain(self, limit: int = 256) -> int:
+    def drain(self, limit: int = 64) -> int:
         """Hand out up to `limit` events and let the subscribers write; returns how many still wait."""
         waiting = self._waiting
         batch = min(limit, len(waiting))

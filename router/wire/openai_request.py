@@ -262,14 +262,18 @@ def _input_tokens(body: ChatBody, prompt: Prompt) -> int:
 
 
 def _needs(body: ChatBody, prompt: Prompt) -> frozenset[Capability]:
-    wanted = (
-        (Capability.TOOLS, prompt.tools > 0),
-        (Capability.IMAGES, prompt.images > 0),
-        (Capability.JSON, prompt.json_output),
-        (Capability.LOGPROBS, body.logprobs is True),
-        (Capability.CHOICES, (body.n or 1) > 1),
-    )
-    return frozenset(capability for capability, needed in wanted if needed)
+    needs = []
+    if prompt.tools:
+        needs.append(Capability.TOOLS)
+    if prompt.images:
+        needs.append(Capability.IMAGES)
+    if prompt.json_output:
+        needs.append(Capability.JSON)
+    if body.logprobs:
+        needs.append(Capability.LOGPROBS)
+    if body.n is not None and body.n > 1:
+        needs.append(Capability.CHOICES)
+    return frozenset(needs)
 
 
 def _attributes(metadata: Raw, known: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -64,8 +64,7 @@ class _Said(Struct, frozen=True):
     tool_calls: list[_Call] | None = None
 
     def chars(self) -> int:
-        texts = (self.content, self.reasoning_content or self.reasoning, self.refusal)
-        size = sum(len(text) for text in texts if text)
+        size = len(self.content or "") + len(self.reasoning_content or self.reasoning or "") + len(self.refusal or "")
         for call in self.tool_calls or ():
             if call.function is not None:
                 size += len(call.function.name or "") + len(call.function.arguments or "")
@@ -153,7 +152,7 @@ def read_chunk(data: bytes) -> Delta:
         raise ProtocolError(f"the upstream's choices cannot be read: {error}") from None
     return Delta(
         choices=choices,
-        tokens=sum(_piece_tokens(choice.delta) for choice in parsed),
+        tokens=sum([_piece_tokens(choice.delta) for choice in parsed]),
         finish_reason=_first_reason(parsed),
         usage=usage,
         served_model=body.model,
@@ -196,7 +195,10 @@ def _piece_tokens(said: _Said | None) -> int:
 
 
 def _first_reason(choices: Iterable[_Choice | _Finish]) -> str | None:
-    return next((choice.finish_reason for choice in choices if choice.finish_reason), None)
+    for choice in choices:
+        if choice.finish_reason:
+            return choice.finish_reason
+    return None
 
 
 class _NewMessage(Struct, frozen=True):

@@ -71,6 +71,7 @@ def test_outcome_and_feedback_are_joined_by_decision_id(tmp_path: Path) -> None:
     tell(log, (e for e in second if isinstance(e, RequestEnded)))
     tell(log, [FeedbackReceived("d2", 0.25, True), FeedbackReceived("d2", 0.75, True), FeedbackReceived("x", 1, False)])
     log.close()
+    assert log.written == 5, "feedback on an unknown decision teaches nothing and is not kept"
     one, two = read_decisions(log_files(tmp_path))
     assert (one.outcome, one.feedback) == (None, ())
     ended = next(e for e in second if isinstance(e, RequestEnded))

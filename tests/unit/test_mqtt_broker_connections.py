@@ -137,7 +137,8 @@ async def test_empty_client_ids_get_different_names(broker: Broker) -> None:
 
 async def test_a_second_connection_takes_the_client_id_over(broker: Broker, join: Join) -> None:
     """The older connection hears 0x8E and ends, which does the session of the newer one no harm."""
-    old, new = await join("same"), await join("same")
+    kept = {"clean_start": False, "session_expiry_interval": 60}
+    old, new = await join("same", **kept), await join("same", **kept)
     await new.subscribe("t")
     assert reasons(await old.ended()) == [0x8E]
     new.publish("t", b"mine")
@@ -246,8 +247,9 @@ async def test_packets_may_come_in_any_pieces(join: Join) -> None:
 async def test_more_than_receive_maximum_in_flight_ends_the_sender(join: Join) -> None:
     """Four publishes at once are allowed here; a fifth before any PUBACK is 0x93."""
     client = await join()
-    client.send(*(publish(n) for n in range(1, 5)))
-    assert [int((await client.expect(mqtt5.PubAckPacket)).packet_id) for _ in range(4)] == [1, 2, 3, 4]
+    for _ in range(2):
+        client.send(*(publish(n) for n in range(1, 5)))
+        assert [(await client.expect(mqtt5.PubAckPacket)).packet_id for _ in range(4)] == [1, 2, 3, 4]
     client.send(*(publish(n) for n in range(1, 6)))
     assert reasons(await client.ended())[-1] == 0x93
 
@@ -288,3 +290,20 @@ async def test_a_connection_that_never_says_connect_is_closed(broker: Broker, cl
     broker.sweep()
     assert await client.ended() == []
     await client.close()
+
+
+async def test_a_connection_that_cannot_be_closed_in_good_order_is_cut(clock: Clock) -> None:
+    """A client that does not read holds a closed connection open for five seconds, not longer."""
+    async with Broker(clock=clock) as broker:
+        stalled = await RawClient.connected(broker.port, "same")
+        await stalled.subscribe("t", qos=0)
+        publisher = await RawClient.connected(broker.port, "p")
+        for _ in range(12):
+            await publisher.publish_acked("t", b"x" * 1_500_000)
+        other = await RawClient.connected(broker.port, "same")
+        clock.now += 5.1
+        broker.sweep()
+        heard = await stalled.ended()
+        assert not any(isinstance(packet, mqtt5.DisconnectPacket) for packet in heard)
+        for client in (stalled, publisher, other):
+            await client.close()

@@ -55,6 +55,14 @@ async def test_drop_next(broker: Broker, join: Join) -> None:
     assert payloads(await again.fence()) == [b"2"]
 
 
+async def test_drop_from_a_group(broker: Broker, join: Join) -> None:
+    """A message toward a shared subscription can be dropped too."""
+    member, publisher = await join("m", "$share/g/t"), await join("p")
+    broker.faults.drop_next = 1
+    assert await publish(publisher, 0, 1) == [0, 0]
+    assert payloads(await member.fence()) == [b"1"]
+
+
 async def test_duplicate_next(broker: Broker, join: Join) -> None:
     """The next comes twice, as two messages with ids of their own, for a plain and a shared subscriber."""
     client, member = await join("c", "t"), await join("m", "$share/g/t")

@@ -133,3 +133,24 @@ class Delivery(RuleBasedStateMachine):
 
 TestDelivery = Delivery.TestCase
 TestDelivery.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_packet_ids_are_used_again() -> None:
+    """More messages than there are packet ids, with a few always in flight: no id is ever in flight twice."""
+    exchange = Exchange(limits=Limits(), faults=Faults(), stats=Stats(), clock=lambda: 0.0)
+    session, _ = exchange.open("c", clean_start=True)
+    wire = FakeWire(3)
+    exchange.attach(session, wire)
+    exchange.subscribe(session, mqtt5.TopicFilter("t", max_qos=mqtt5.QoS.AT_LEAST_ONCE), None)
+    packet = mqtt5.PublishPacket("t", b"", qos=mqtt5.QoS.AT_LEAST_ONCE, packet_id=1)
+    exchange.publish(Message(packet, "p", 0.0, 1))
+    stuck = wire.unacknowledged[0].packet_id
+    seen = set()
+    for _ in range(66_000):
+        exchange.publish(Message(packet, "p", 0.0, 1))
+        taken = wire.unacknowledged.pop().packet_id
+        assert taken is not None
+        assert taken != stuck
+        seen.add(taken)
+        session.acknowledge(taken)
+    assert len(seen) == 65_534

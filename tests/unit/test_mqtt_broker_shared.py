@@ -108,6 +108,16 @@ async def test_a_lost_members_messages_go_to_another(join: Join, expiry_s: int) 
     assert [p.duplicate for p in got] == [True, True]
 
 
+async def test_a_member_with_qos_0_takes_over_without_dup(join: Join) -> None:
+    """DUP says nothing on QoS 0 and must not be set there."""
+    lost, other = await join("1", SHARED), await join("2")
+    await publish(await join("p"), 0)
+    await lost.fence()
+    await other.subscribe(SHARED, qos=0)
+    await lost.close()
+    assert [(p.payload, int(p.qos), p.duplicate) for p in await other.fence()] == [(b"0", 0, False)]
+
+
 async def test_a_returning_member_is_not_sent_what_another_took(join: Join) -> None:
     """The message that went to another member is not delivered twice."""
     lost, other = await join("1", SHARED, **KEPT), await join("2", SHARED)

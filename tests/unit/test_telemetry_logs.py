@@ -84,6 +84,9 @@ def test_a_batch_is_one_write() -> None:
     sink.drain(1000)
     assert len(stream.lines()) == 40
     assert stream.writes == 1
+    sink.emit(IngressEvent("mqtt", "connected"))
+    sink.drain()
+    assert len(stream.lines()) == 41, "no line is written twice"
 
 
 @pytest.mark.parametrize("stream", [Counting(), Terminal()])

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.traffic import deployment, policy, request_events, tick_events, trouble_events
 from router.domain.events import (
     AttemptEnded,
+    DecisionMade,
     Event,
     FeedbackReceived,
     IngressEvent,
@@ -174,6 +175,48 @@ def test_tenants_are_labels_only_when_allowed() -> None:
     assert told.value("router_tenant_spend_usd_total", tenant="acme") == 0.25
     assert told.value("router_tenant_requests_total", tenant="acme", status="completed") == 1
     assert b"default" not in render(told.registry)[0]
+
+
+def test_decisions_show_what_was_expected_and_what_was_explored() -> None:
+    """Sums of what picks were predicted to do, the constraint that decided, and picks that were not the best."""
+    told, rng = Told(policy(classes=1, deployments=3)), Random(1)
+    made = [
+        event.decision
+        for n in range(40)
+        for event in request_events(n, rng, policy(classes=1, deployments=3))
+        if isinstance(event, DecisionMade)
+    ]
+    told.tell(*map(DecisionMade, made))
+    picks = [next(c for c in d.candidates if c.deployment == d.chosen) for d in made]
+    explored = sum(p.score < max(c.score for c in d.candidates) for p, d in zip(picks, made, strict=True))
+    assert 0 < explored < 40
+    assert explored != 40 - explored
+    expected = {
+        "router_explorations_total": explored,
+        "router_predicted_slo_good_total": sum(p.terms.p_slo for p in picks),
+        "router_predicted_adequate_total": sum(p.terms.p_adequate for p in picks),
+        "router_predicted_spend_usd_total": sum(p.terms.cost_usd for p in picks),
+    }
+    assert {name: told.value(name, request_class="class-0") for name in expected} == pytest.approx(expected)
+    assert told.total("router_decisions_total") == 40
+    assert told.value("router_decision_bindings_total", request_class="class-0", binding="cost") == 5
+    assert told.value("router_exclusions_total", deployment="small-2", code="unhealthy") == 40
+
+
+def test_tokens_and_retries_are_counted() -> None:
+    """Tokens by deployment and direction; calls after the first one by class."""
+    told = Told()
+    told.tell(ended(attempts=3, input_tokens=11, output_tokens=7), ended(attempts=1, input_tokens=1, output_tokens=2))
+    assert told.value("router_tokens_total", deployment="small-0", direction="input") == 12
+    assert told.value("router_tokens_total", deployment="small-0", direction="output") == 9
+    assert told.value("router_retries_total", request_class="class-0") == 2
+
+
+def test_failed_requests_have_no_genai_latency() -> None:
+    """The conventions measure the first token of successful answers."""
+    told = Told()
+    told.tell(ended(status="failed", code="throttled"))
+    assert told.total("gen_ai_server_time_to_first_token_seconds_count") == 0
 
 
 def test_spend_stands_beside_always_large() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.domain.decision import DecisionId
@@ -56,6 +56,7 @@ def refusal(body: bytes) -> RequestError:
     return caught.value
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_request_or_a_request_error(body: bytes) -> None:
     """No bytes make the reader fail in any other way."""
@@ -65,6 +66,7 @@ def test_any_bytes_give_a_request_or_a_request_error(body: bytes) -> None:
         assert error.code in {"invalid_json", "invalid_request"}  # noqa: PT017  # may be raised, need not
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=6), st.none() | messages)
 def test_any_json_object_gives_a_request_or_a_request_error(fields: dict[str, Any], said: list[Any] | None) -> None:
     """Whatever stands in the fields that are read, the outcome is a consistent request or an error with its place."""
@@ -307,6 +309,7 @@ def test_upstream_body_fills_in_where_the_sender_is_silent() -> None:
     assert "max_tokens" not in said
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=8).filter(lambda key: key not in FIELDS), json_values, max_size=5))
 def test_upstream_body_keeps_any_extra_field(extra: dict[str, Any]) -> None:
     """A field that nothing here knows reaches the upstream with its value."""

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.domain.errors import BackendError, Overloaded, ProtocolError, Refused, Rejected, RequestError, Throttled
@@ -91,6 +91,7 @@ def test_chunk_that_is_none(data: bytes) -> None:
         read_chunk(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_chunk_or_a_backend_error(data: bytes) -> None:
     """No bytes make the chunk or response reader fail in any other way."""
@@ -147,6 +148,7 @@ def test_response_that_is_none(body: bytes) -> None:
 texts = st.lists(st.text(max_size=8), min_size=1, max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=3))
 def test_assembled_text_is_the_pieces_in_order(answers: list[list[str]]) -> None:
     """Of several choices, interleaved or not, each gets its own pieces, joined in order."""

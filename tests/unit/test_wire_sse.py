@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.domain.errors import ProtocolError
@@ -21,6 +21,7 @@ def decode(stream: bytes, cuts: list[int]) -> list[bytes]:
     return [data for start, end in pairwise(edges) for data in decoder.feed(stream[start:end])]
 
 
+@settings(deadline=None)
 @given(st.lists(lines), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.lists(st.integers(0, 1000), max_size=6))
 def test_events_come_out_as_they_went_in(events: list[bytes], end: bytes, cuts: list[int]) -> None:
     """Any sequence of events survives any line end and any cut."""
@@ -28,12 +29,14 @@ def test_events_come_out_as_they_went_in(events: list[bytes], end: bytes, cuts: 
     assert decode(stream, cuts) == events
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.lists(st.integers(0, 1000), max_size=6))
 def test_cuts_change_nothing(stream: bytes, cuts: list[int]) -> None:
     """Whatever the bytes, the events are the same in one piece and in many."""
     assert decode(stream, cuts) == decode(stream, [])
 
 
+@settings(deadline=None)
 @given(st.lists(lines, min_size=1))
 def test_encoded_data_decodes_to_itself(data: list[bytes]) -> None:
     """White space between tokens may hold line ends: they come back as line feeds."""

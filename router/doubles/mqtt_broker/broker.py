@@ -26,7 +26,7 @@ class Broker:
     TLS, no persistence, one process, loopback only.
 
     `port` 0 takes a free one at the first start and keeps it over restarts; `port` and `url` are known once
-    started. `faults` may be changed at any time. `clock` is monotonic seconds: it ages messages, sessions and
+    started. `faults` may be changed in place at any time. `clock` is monotonic seconds: it ages messages, sessions and
     silent connections, which are looked at every quarter of a second or when `sweep` is called.
     """
 

@@ -77,7 +77,7 @@ class Exchange:
     def attach(self, session: Session, wire: Wire) -> None:
         """Deliver over this connection from now on: first what is owed, in order."""
         session.wire = wire
-        session.drain()
+        session.send_own()
         for group in session.groups.values():
             group.reclaim()
 

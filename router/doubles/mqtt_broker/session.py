@@ -110,11 +110,15 @@ class Session:
         self.drain()
 
     def drain(self) -> None:
-        """Send what waits, own messages before those of the session's groups, while there is room."""
-        while self._queue and self.has_room(self._queue[0].qos):
-            self.send(self._queue.popleft())
+        """Send what waits while there is room: the session's own first, then what its groups hold."""
+        self.send_own()
         for group in self.groups.values():
             group.pump()
+
+    def send_own(self) -> None:
+        """Send what waits for this session alone, while there is room."""
+        while self._queue and self.has_room(self._queue[0].qos):
+            self.send(self._queue.popleft())
 
     def suspend(self) -> None:
         """The connection is gone: what was in flight waits in front, QoS 0 is forgotten."""

@@ -1,0 +1,123 @@
+"""`router simulate`: the daemon's own dispatcher over a simulated fleet, in virtual time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from router.backends.simulated_fleet import deployments, read_fleet
+from router.domain.errors import RouterError
+from router.routing.profile import baseline
+from router.runtime.reload import load_directory
+from router.sim import baselines
+from router.sim.oracle import ExactOracle
+from router.sim.recorded import RecordedEstimator
+from router.sim.run import ProfileMaker, Setting
+from router.sim.run import simulate as run
+from router.sim.workload import read_workload
+from router.wiring import estimator_of
+
+_COLUMNS = ("useful", "slo_met", "adequate_of_served", "shed", "cost_per_1k_usd")
+
+
+def simulate(
+    workload: Annotated[Path, typer.Argument(help="Requests over time: CSV or JSON lines, plain or gzipped.")],
+    fleet: Annotated[Path, typer.Option(help="Simulated deployments (YAML); they take the place of the policy's.")],
+    policies: Annotated[Path, typer.Option(help="Policy directory.")] = Path("policies"),
+    load: Annotated[float, typer.Option(min=1e-6, help="Divide every arrival time by this.")] = 1.0,
+    for_: Annotated[float | None, typer.Option("--for", help="Only what arrives in so many simulated seconds.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 0,
+    feedback: Annotated[float, typer.Option(min=0, max=1, help="Share of answers whose quality is fed back.")] = 0.0,
+    artefact: Annotated[Path | None, typer.Option(help="Trained estimator; else the shipped prior.")] = None,
+    with_baselines: Annotated[bool, typer.Option("--baselines", help="Run all baselines beside it.")] = False,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write the whole report here.")] = None,
+) -> None:
+    """Show what a policy would do to a workload on a fleet, before anything is at stake.
+
+    Examples:
+
+        router simulate day.csv.gz --fleet fleet.yaml --policies policies/bench/degrade --json report.json
+
+        router simulate day.csv.gz --fleet fleet.yaml --load 3 --baselines --json report.json
+
+    The report holds useful, SLO and adequate shares, cost and latency quantiles, by class and by deployment.
+    """
+    setting = _setting(workload, fleet, policies, load, for_, seed, feedback, artefact)
+    names: dict[str, ProfileMaker | None] = {"router": None}
+    if with_baselines:
+        names |= {name: _baseline(name, setting) for name in baselines.NAMES}
+    reports = _run_all(setting, names)
+    document = reports["router"]
+    if with_baselines:
+        document["baselines"] = {name: reports[name] for name in baselines.NAMES}
+    if json_ is not None:
+        json_.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    Console().print(_table(reports))
+
+
+def _setting(
+    workload: Path,
+    fleet: Path,
+    policies: Path,
+    load: float,
+    for_s: float | None,
+    seed: int,
+    feedback: float,
+    artefact: Path | None,
+) -> Setting:
+    try:
+        spec = read_fleet(fleet.read_text(encoding="utf-8"), str(fleet))
+    except OSError as error:
+        raise RouterError(f"{fleet}: {error.strerror}") from None
+    arrivals = read_workload(workload).over(load=load, for_s=for_s)
+    return Setting(
+        workload=arrivals,
+        fleet=spec,
+        policy=load_directory(policies, deployments=deployments(spec)),
+        estimator=RecordedEstimator(arrivals, estimator_of(artefact)),
+        seed=seed,
+        feedback_ratio=feedback,
+    )
+
+
+def _baseline(name: str, setting: Setting) -> ProfileMaker:
+    def make(oracle: ExactOracle) -> Any:
+        return baseline(baselines.make(name, setting, oracle))
+
+    return make
+
+
+def _run_all(setting: Setting, names: dict[str, ProfileMaker | None]) -> dict[str, dict[str, Any]]:
+    """Each in turn, with a bar on standard error where somebody looks."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    reports: dict[str, dict[str, Any]] = {}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        for name, profile in names.items():
+            task = bar.add_task(name, total=len(setting.workload.arrivals))
+            shown = lambda done, total, task=task: bar.update(task, completed=done, total=total)  # noqa: E731
+            reports[name] = dict(run(setting, profile, shown if console.is_terminal else None))
+    return reports
+
+
+def _table(reports: dict[str, dict[str, Any]]) -> Table:
+    table = Table("", *(name.replace("_", " ") for name in _COLUMNS), "TTFT p95 s", "TPOT p95 ms", "wall s")
+    for name, one in reports.items():
+        overall = one["overall"]
+        cells = [_cell(overall[column]) for column in _COLUMNS]
+        tpot = overall["tpot_s"]["p95"]
+        ttft = _cell(overall["ttft_s"]["p95"])
+        table.add_row(name, *cells, ttft, "-" if tpot is None else f"{tpot * 1e3:.1f}", f"{one['wall_s']:.1f}")
+    return table
+
+
+def _cell(value: float | int | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

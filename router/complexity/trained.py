@@ -1,0 +1,215 @@
+"""An estimator out of fitted arrays: three members share one scan, their log odds are averaged and calibrated.
+
+* trees: gradient-boosted, at most 8 leaves each, over the dense features. All splits of all trees are compared at once;
+  the 7 answers of a tree are the bits of an index into its table of 128 leaf values (the idea of QuickScorer,
+  Lucchese et al., SIGIR 2015, taken to small trees).
+* linear: logistic regression on the standardised dense features.
+* hashed: logistic regression on the presence of word and character n-grams, a dense matrix-vector product.
+
+The dense features are `features.measure` and how common the prompt's words were in the training rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from router.complexity.estimator import Scored
+from router.complexity.families import best_match
+from router.complexity.features import NAMES, POSITION, measure
+from router.complexity.hashing import Ids, presence, scan
+from router.complexity.heuristic import HeuristicEstimator
+from router.complexity.use_case import use_case
+from router.domain.deployment import Tier
+from router.domain.request import Request
+
+SPLITS: Final = 7
+LEAF_CODES: Final = 1 << SPLITS
+RARITY: Final = ("word_commonness", "unseen_words", "seen_twice_words", "seen_ten_words")
+DENSE: Final = len(NAMES) + len(RARITY)
+BOUND_POINTS: Final = 10
+BLEND: Final = (0.5, 0.25, 0.25)
+"""Weights of the log odds of trees, linear and hashed. Fixed by cross-validation: `bench/routing_quality.py`."""
+CLIP: Final = 5.0
+EVIDENCE: Final = ("log_words", "choices", "count_mathematics", "count_code", "count_reasoning", "chars_digit")
+
+Array = NDArray[np.float64]
+
+
+class HeadInfo(Struct, frozen=True):
+    """Whose answers a head predicts and what it was fitted on. `files` index the lineage; `model` is None for a tier."""
+
+    model: str | None
+    tier: Tier | None
+    rows: int
+    adequate_ratio: float
+    files: tuple[int, ...]
+
+
+class Heads(Struct, frozen=True):
+    """Parameters of H heads: T trees each, F = DENSE features, B = hashing.BUCKETS buckets."""
+
+    split_feature: NDArray[np.int64]  # (H, T, SPLITS)
+    split_threshold: Array  # (H, T, SPLITS)
+    leaves: NDArray[np.float32]  # (H, T, LEAF_CODES)
+    linear: Array  # (H, F)
+    hashed: NDArray[np.float32]  # (H, B)
+    intercepts: Array  # (H, 3): trees, linear, hashed
+    adequate: Array  # (H, 2): slope and offset of P(adequate) on the blended log odds
+    quality: Array  # (H, 2): the same of expected quality
+    bound_at: Array  # (H, BOUND_POINTS): P(adequate), ascending
+    bound: Array  # (H, BOUND_POINTS): lower bound of the adequate share there
+
+    def take(self, index: list[int]) -> Heads:
+        """Some of the heads, in the order of `index`."""
+        return Heads(*(np.ascontiguousarray(getattr(self, name)[index]) for name in self.__struct_fields__))
+
+
+class Inputs(Struct, frozen=True):
+    """What all heads share: centre and scale of the dense features (F,), in how many training rows each word slot
+    occurs (SLOTS,), and the share of unseen words that 95 % of the training rows stay under."""
+
+    center: Array
+    scale: Array
+    commonness: NDArray[np.uint16]
+    usual_unseen: float
+
+
+class Model(Struct, frozen=True):
+    """A fitted model: `info` has one entry per head; `digest` names the bytes it came from."""
+
+    info: tuple[HeadInfo, ...]
+    inputs: Inputs
+    heads: Heads
+    digest: str = ""
+
+
+def rarity(common: Ids) -> tuple[float, float, float, float]:
+    """`RARITY` from the number of training rows that each word of a prompt occurs in, shape (words,)."""
+    words = len(common)
+    if not words:
+        return 0.0, 0.0, 0.0, 0.0
+    return (
+        float(np.add.reduce(np.log1p(common))) / words,
+        np.count_nonzero(common <= 0) / words,
+        np.count_nonzero(common <= 2) / words,
+        np.count_nonzero(common <= 10) / words,
+    )
+
+
+def standardise(dense: Array, inputs: Inputs) -> Array:
+    """Dense features (..., F) centred, scaled and clipped for the linear member."""
+    return np.clip((dense - inputs.center) / inputs.scale, -CLIP, CLIP)
+
+
+def sigmoid(z: Array) -> Array:
+    """Probability of log odds, safe for any size."""
+    return 0.5 * (1.0 + np.tanh(0.5 * z))
+
+
+class Prediction(Struct, frozen=True):
+    """By head, shape (H,): P(adequate), its lower bound, expected quality; and the novelty of the prompt."""
+
+    p: list[float]
+    low: list[float]
+    quality: list[float]
+    novelty: float
+
+
+class Predictor:
+    """The heads of a model, laid out for one prompt at a time."""
+
+    def __init__(self, inputs: Inputs, heads: Heads) -> None:
+        count, trees = heads.split_feature.shape[:2]
+        self._inputs, self._heads = inputs, heads
+        self._features = heads.split_feature.reshape(-1, SPLITS)
+        self._thresholds = heads.split_threshold.reshape(-1, SPLITS)
+        self._leaves = heads.leaves.ravel()
+        self._offsets = np.arange(count * trees) * LEAF_CODES
+        self._shape = (count, trees)
+
+    def logits(self, dense: Array, flags: NDArray[np.float32]) -> Array:
+        """Log odds of the three members, shape (3, H), for dense features (F,) and presence flags (B,)."""
+        heads = self._heads
+        bits = np.packbits(dense[self._features] <= self._thresholds, axis=1, bitorder="little")
+        leaves = self._leaves[bits[:, 0] + self._offsets].reshape(self._shape)
+        members = np.empty((3, self._shape[0]))
+        np.add.reduce(leaves, axis=1, dtype=np.float64, out=members[0])
+        members[1] = heads.linear @ standardise(dense, self._inputs)
+        members[2] = heads.hashed @ flags
+        return members + heads.intercepts.T
+
+    def predict(self, dense: Array, flags: NDArray[np.float32]) -> Prediction:
+        """Calibrated figures of one prompt."""
+        heads = self._heads
+        blended = np.array(BLEND) @ self.logits(dense, flags)
+        p = sigmoid(heads.adequate[:, 0] * blended + heads.adequate[:, 1])
+        quality = sigmoid(heads.quality[:, 0] * blended + heads.quality[:, 1])
+        usual = self._inputs.usual_unseen
+        novelty = max(0.0, (float(dense[len(NAMES) + 1]) - usual) / max(1.0 - usual, 1e-9))
+        bounds = [float(np.interp(one, at, low)) for one, at, low in zip(p, heads.bound_at, heads.bound, strict=True)]
+        chances = p.tolist()
+        lows = [min(bound, one) * (1.0 - novelty) for bound, one in zip(bounds, chances, strict=True)]
+        return Prediction(chances, lows, quality.tolist(), novelty)
+
+
+class TrainedEstimator:
+    """Serves a fitted model. Without `serving`, every head is evaluated for every request."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._untrained = HeuristicEstimator()
+        self._names = {h.model: i for i, h in enumerate(model.info) if h.model is not None}
+        self._tiers = {h.tier: i for i, h in enumerate(model.info) if h.tier is not None}
+        self._predictor = Predictor(model.inputs, model.heads)
+
+    def serving(self, models: Iterable[tuple[str, Tier]]) -> TrainedEstimator:
+        """The same estimator, narrowed to the heads that these models (name, tier) need, and to heads that can be
+        compared: those fitted on the same files. Where no such set covers the models, each gets its tier's head."""
+        wanted = dict.fromkeys(models)
+        matches = {name: best_match(name, self._names) for name, _ in wanted}
+        found = {name: self._names[match] for name, match in matches.items() if match is not None}
+        files = {self.model.info[index].files for index in found.values()}
+        covered = len(found) == len(wanted) or all(self.model.info[i].files in files for i in self._tiers.values())
+        names = found if len(files) == 1 and covered else {}
+        keep = sorted({*names.values(), *self._tiers.values()})
+        at = {old: new for new, old in enumerate(keep)}
+        narrow = TrainedEstimator.__new__(TrainedEstimator)
+        narrow.model, narrow._untrained = self.model, self._untrained
+        narrow._names = {name: at[index] for name, index in names.items()}
+        narrow._tiers = {tier: at[index] for tier, index in self._tiers.items()}
+        narrow._predictor = Predictor(self.model.inputs, self.model.heads.take(keep))
+        return narrow
+
+    def dense(self, request: Request) -> tuple[Array, NDArray[np.float32]]:
+        """Dense features (F,) and presence flags (B,) of a request."""
+        scanned = scan(request.prompt.last_user)
+        row = np.empty(DENSE)
+        row[: len(NAMES)] = measure(request.prompt, scanned)
+        row[len(NAMES) :] = rarity(self.model.inputs.commonness[scanned.slots])
+        return row, presence(scanned)
+
+    def estimate(self, request: Request) -> Scored:
+        """Score one request."""
+        dense, flags = self.dense(request)
+        said = self._predictor.predict(dense, flags)
+        tiers, tier_lows = {}, {}
+        for tier, index in self._tiers.items():
+            tiers[tier], tier_lows[tier] = said.p[index], said.low[index]
+        if len(tiers) < len(Tier):
+            tiers = {**self._untrained.tiers(dense), **tiers}
+        return Scored(
+            complexity=1.0 - tiers[Tier.SMALL],
+            use_case=use_case(dense, request.prompt),
+            estimates={name: said.p[index] for name, index in self._names.items()},
+            tiers=tiers,
+            features=tuple((name, float(dense[POSITION[name]])) for name in EVIDENCE),
+            lows={name: said.low[index] for name, index in self._names.items()},
+            tier_lows=tier_lows,
+            qualities={name: said.quality[index] for name, index in self._names.items()},
+            novelty=said.novelty,
+        )

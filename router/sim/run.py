@@ -1,0 +1,181 @@
+"""What would happen if? The daemon's own dispatcher, queue and batcher over a simulated fleet, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from random import Random
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from router.backends.simulated import SimulatedBackend
+from router.backends.simulated_fleet import FleetSpec, deployments
+from router.complexity.estimator import Estimator
+from router.core.controller import Controller
+from router.domain.errors import Expired, RouterError
+from router.domain.events import DecisionMade, Event, LoadObserved, RequestEnded, RequestRejected
+from router.domain.outcome import Reply
+from router.domain.request import Request
+from router.policy.policy import Policy
+from router.routing.profile import Profile
+from router.runtime.dispatcher import Dispatcher
+from router.sim.clock import run_virtual
+from router.sim.oracle import ExactOracle
+from router.sim.report import Ended, Measured, Sample, Served, report
+from router.sim.workload import Workload, WorkloadTruth
+
+_TICK_S = 0.1
+_SAMPLE_TICKS = 10
+
+ProfileMaker = Callable[[ExactOracle], Profile]
+Progress = Callable[[int, int], None]
+
+
+class Setting(Struct, frozen=True):
+    """One simulation: what arrives, on what, under which policy. `policy` lists the fleet's deployments."""
+
+    workload: Workload
+    fleet: FleetSpec
+    policy: Policy
+    estimator: Estimator
+    seed: int = 0
+    feedback_ratio: float = 0.0
+
+
+class World:
+    """A run under way: the sink of its events, and the clock of its loop."""
+
+    def __init__(self, setting: Setting, profile: ProfileMaker | None, progress: Progress | None) -> None:
+        self._setting = setting
+        self._truth = WorkloadTruth(setting.workload)
+        loop = asyncio.get_running_loop()
+        self.now = self.at = loop.time
+        self.stopwatch = time.perf_counter
+        self._rng = Random(f"{setting.seed}/feedback")
+        self._backend = SimulatedBackend(setting.fleet, self._truth, origin_s=loop.time(), seed=setting.seed)
+        self.controller = Controller(
+            setting.policy,
+            setting.estimator,
+            rng=Random(f"{setting.seed}/picker"),
+            name="sim",
+            profile=None if profile is None else profile(ExactOracle(setting.fleet, self._backend)),
+        )
+        self.dispatcher = Dispatcher(self.controller, {"simulated": self._backend}, self, self)
+        self._progress = progress
+        self.served: list[Served] = []
+        self.samples: list[Sample] = []
+        self.decide_s: list[float] = []
+        self._beats = 0
+
+    def emit(self, event: Event) -> None:
+        """Gather what the report needs."""
+        if isinstance(event, DecisionMade):
+            self.decide_s.append(event.decision.decide_s)
+        elif isinstance(event, RequestEnded):
+            self._over(self._ended(event))
+        elif isinstance(event, RequestRejected):
+            self._over(Served(event.request.id, event.request_class, _fate(event.code)))
+        elif isinstance(event, LoadObserved) and self._beats % _SAMPLE_TICKS == 0:
+            self.samples.append(Sample(self.now(), event.deployment, event.in_flight, event.limit))
+
+    def _over(self, served: Served) -> None:
+        self.served.append(served)
+        if self._progress is not None:
+            self._progress(len(self.served), len(self._setting.workload.arrivals))
+
+    def _ended(self, event: RequestEnded) -> Served:
+        completed = event.status == "completed"
+        return Served(
+            request_id=event.request.id,
+            request_class=event.request_class,
+            ended=Ended.COMPLETED if completed else _fate(event.code or ""),
+            deployment=event.deployment or None,
+            ttft_s=event.ttft_s,
+            tpot_s=event.tpot_s,
+            e2e_s=event.e2e_s,
+            slo_met=event.slo_met,
+            adequate=self._adequate(event) if completed else None,
+            cost_usd=event.cost_usd,
+        )
+
+    def _adequate(self, event: RequestEnded) -> bool | None:
+        floors = (c.floor for c in self._setting.policy.classes if c.name == event.request_class)
+        floor = next(floors, None)
+        reference = None if floor is None else floor.reference
+        return self._truth.adequate(event.request.id, event.model, reference=reference)
+
+    async def run(self) -> float:
+        """Run to the last answer; returns the simulated seconds it took."""
+        heart = asyncio.ensure_future(self._beat())
+        tasks = []
+        for number, row in enumerate(self._setting.workload.arrivals):
+            ahead = row.at_s - self.now()
+            if ahead > 0.0:
+                await asyncio.sleep(ahead)
+            request = self._setting.workload.request(number, now=self.now(), at=self.at())
+            tasks.append(asyncio.ensure_future(self._one(request)))
+        await asyncio.gather(*tasks)
+        lasted = self.now()
+        heart.cancel()
+        await self._backend.close()
+        return lasted
+
+    async def _one(self, request: Request) -> None:
+        try:
+            self._feed_back(await self.dispatcher.submit(request))
+        except RouterError:
+            return
+
+    def _feed_back(self, reply: Reply) -> None:
+        if self._setting.feedback_ratio <= 0.0 or self._rng.random() >= self._setting.feedback_ratio:
+            return
+        quality = self._truth.quality(reply.request.id, reply.receipt.model)
+        if quality is not None:
+            self.dispatcher.feedback(reply.receipt.decision_id, quality)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._beats += 1
+            self.dispatcher.tick()
+            for load in await self._backend.poll():
+                self.controller.on_load(load)
+
+
+def simulate(
+    setting: Setting, profile: ProfileMaker | None = None, progress: Progress | None = None
+) -> dict[str, object]:
+    """Run one setting and report it; `profile` makes a baseline's, the router's own where absent."""
+    started = time.perf_counter()
+
+    async def scene() -> tuple[World, float]:
+        world = World(setting, profile, progress)
+        return world, await world.run()
+
+    world, lasted_s = run_virtual(scene())
+    return report(
+        sorted(world.served, key=lambda s: int(s.request_id)),
+        setting.policy.deployments,
+        world.samples,
+        lasted_s=lasted_s,
+        measured=Measured(world.decide_s, time.perf_counter() - started),
+    )
+
+
+def on_fleet(policy: Policy, fleet: FleetSpec) -> Policy:
+    """The same policy with the fleet's deployments in place of its own."""
+    return replace(policy, deployments=deployments(fleet))
+
+
+def _fate(code: str) -> Ended:
+    """Shed are those refused or pushed out with a reason; past the deadline is expired; anything else failed."""
+    if code == Expired.code:
+        return Ended.EXPIRED
+    return Ended.SHED if code in _SHED else Ended.FAILED
+
+
+_SHED = frozenset(
+    {"overloaded", "no_deployment", "queue_full", "queue_timeout", "slo_unreachable", "evicted", "draining"}
+)

@@ -1,0 +1,216 @@
+"""The dashboard against a real Prometheus: every panel's query is evaluated, and none is empty.
+
+`base_url` is where `/metrics` is served; here it is made-up traffic that goes on with every scrape. Any other
+server that speaks for a router can take its place.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+from threading import Lock, Thread
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from bench.traffic import policy, request_events, tick_events, trouble_events
+from router.telemetry.metrics import Metrics, render
+from router.telemetry.sink import Sink
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/router.json").read_text())
+RULES = yaml.safe_load((DEPLOY / "prometheus-rules.yml").read_text())
+
+PROMETHEUS = shutil.which("prometheus")
+ATTEMPTS, PAUSE_S = 80, 0.25
+VARIABLES = {"$__rate_interval": "5s", "$__range": "30s", "$request_class": ".*", "$deployment": ".*"}
+
+
+def filled(expression: str) -> str:
+    """A panel's expression with Grafana's variables put in."""
+    for name, value in VARIABLES.items():
+        expression = expression.replace(name, value)
+    assert "$" not in expression, f"a variable that Grafana would fill in and this test does not: {expression}"
+    return expression
+
+
+def queries() -> dict[str, str]:
+    """Every target of every panel, by `row / panel / letter`, and the annotations."""
+    found, row = {}, ""
+    for panel in DASHBOARD["panels"]:
+        if panel["type"] == "row":
+            row = panel["title"]
+        for target in panel.get("targets", ()):
+            found[f"{row} / {panel['title']} / {target['refId']}"] = filled(target["expr"])
+    return found
+
+
+class Traffic:
+    """Made-up requests behind real metrics; each scrape finds some more of them."""
+
+    def __init__(self) -> None:
+        self._policy = policy(classes=3, deployments=3)
+        self._registry, self._rng, self._number, self._lock = CollectorRegistry(), Random(1), 0, Lock()
+        metrics = Metrics(self._policy, self._registry)
+        self._sink = Sink(metrics.subscribers)
+        metrics.watch_sink(self._sink)
+        metrics.watch_journal(lambda: 0)
+        metrics.watch_decision_log(lost=lambda: 0, written=lambda: self._number)
+
+    def page(self) -> tuple[bytes, str]:
+        with self._lock:
+            for _ in range(30):
+                self._number += 1
+                for event in request_events(self._number, self._rng, self._policy):
+                    self._sink.emit(event)
+            for event in (*tick_events(self._number, self._policy), *trouble_events(self._number, self._policy)):
+                self._sink.emit(event)
+            self._sink.drain_all()
+            return render(self._registry)
+
+
+@pytest.fixture(scope="module")
+def base_url() -> Iterator[str]:
+    """Where a router's `/metrics` is."""
+    traffic = Traffic()
+
+    class Page(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body, content_type = traffic.page()
+            self.send_response(200 if self.path == "/metrics" else 404)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def prometheus(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Prometheus with the deployed configuration and rules, made impatient, scraping `base_url`."""
+    if PROMETHEUS is None:
+        pytest.skip("prometheus is not installed (Debian: apt-get install prometheus)")
+    folder = tmp_path_factory.mktemp("prometheus")
+    url = f"http://127.0.0.1:{_free_port()}"
+    command = [
+        PROMETHEUS,
+        f"--config.file={_impatient(folder, base_url)}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address={url.removeprefix('http://')}",
+        "--log.level=warn",
+    ]
+    with (folder / "log").open("w+") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            for _ in range(ATTEMPTS):
+                assert process.poll() is None, (folder / "log").read_text()
+                if _is_ready(url):
+                    break
+                time.sleep(PAUSE_S)
+            yield url
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def _impatient(folder: Path, base_url: str) -> Path:
+    """The deployed configuration in seconds instead of minutes; what it scrapes is the only other change."""
+    config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+    config["rule_files"] = [str(folder / "rules.yml")]
+    (router,) = [job for job in config["scrape_configs"] if job["job_name"] == "router"]
+    router["static_configs"] = [{"targets": [base_url.removeprefix("http://")]}]
+    config["scrape_configs"] = [router]
+    groups = [{**group, "interval": "500ms"} for group in RULES["groups"]]
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    return folder / "prometheus.yml"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _ask(url: str, path: str, **parameters: str) -> Any:
+    with urllib.request.urlopen(f"{url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as response:
+        answer = json.load(response)
+    assert answer["status"] == "success"
+    return answer["data"]
+
+
+def _has_data(url: str, expression: str) -> bool:
+    """Whether a query gives at least one figure that is a number."""
+    result = _ask(url, "query", query=expression)["result"]
+    return any(series["value"][1] != "NaN" for series in result)
+
+
+@pytest.mark.parametrize("expression", queries().values(), ids=queries().keys())
+def test_every_expression_parses(expression: str) -> None:
+    """Each panel holds one well-formed PromQL expression."""
+    assert promql_parser.parse(expression) is not None
+
+
+def test_no_panel_is_empty(prometheus: str) -> None:
+    """With traffic behind it every query of every panel answers with figures."""
+    waiting = queries()
+    for _ in range(ATTEMPTS):
+        waiting = {name: query for name, query in waiting.items() if not _has_data(prometheus, query)}
+        if not waiting:
+            break
+        time.sleep(PAUSE_S)
+    assert waiting == {}
+
+
+def test_every_rule_evaluates(prometheus: str) -> None:
+    """No recording or alerting rule fails on real series, and each recording rule gives some."""
+    for _ in range(ATTEMPTS):
+        rules = [rule for group in _ask(prometheus, "rules")["groups"] for rule in group["rules"]]
+        if all(rule["health"] != "unknown" for rule in rules):
+            break
+        time.sleep(PAUSE_S)
+    assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
+    names = [rule["name"] for rule in rules if rule["type"] == "recording"]
+    assert len(names) == 15
+    assert [name for name in names if not _has_data(prometheus, name)] == []
+
+
+def test_the_scrape_is_healthy_and_the_variables_have_values(prometheus: str) -> None:
+    """Prometheus takes the page without a complaint, and the drop-downs of the dashboard are not empty."""
+    targets = _ask(prometheus, "targets")["activeTargets"]
+    assert [(target["labels"]["job"], target["health"], target["lastError"]) for target in targets] == [
+        ("router", "up", "")
+    ]
+    for variable in DASHBOARD["templating"]["list"]:
+        metric, label = variable["definition"].removeprefix("label_values(").removesuffix(")").split(", ")
+        assert _has_data(prometheus, f"count by ({label}) ({metric})"), variable["name"]
