@@ -217,7 +217,7 @@ class ContinuousServer:
         self._plan = None
         if self._gate.metered:
             for done in range(1, steps):
-                self._gate.charge_output(2 * self._metered, self._clock.end(plan.run.work(done)))
+                self._gate.charge_output(self._metered, self._clock.end(plan.run.work(done)))
         generated = self._metered
         self._clock.spend(plan.run.work(steps))
         self._ticks += steps

@@ -1,6 +1,6 @@
 """After a failed call: again, elsewhere, or no more?
 
-Nothing is retried after a token has left, nothing past the one deadline, nothing that was refused as wrong, and no
+Nothing is retried after a token has left for the sender, nothing past the one deadline, nothing that was refused as wrong, and no
 more often than the class allows. A budget over all requests keeps retries from becoming the load.
 """
 
@@ -43,10 +43,11 @@ class Again(Struct, frozen=True):
 
 
 def next_step(
-    ticket: Ticket, error: BackendError, budget: RetryBudget, *, routable: frozenset[str], now: float
+    ticket: Ticket, error: BackendError, budget: RetryBudget, *, routable: frozenset[str], streamed: bool, now: float
 ) -> Again | None:
-    """What to do after this failure; `None` gives up. `routable` are the deployments the class may use."""
-    if ticket.first_token is not None or not error.retryable:
+    """What to do after this failure; `None` gives up. `routable` are the deployments the class may use; `streamed`
+    says that the pieces of an answer go out as they come."""
+    if (streamed and ticket.first_token is not None) or not error.retryable:
         return None
     if ticket.attempts > ticket.request_class.max_retries:
         return None
@@ -60,4 +61,7 @@ def next_step(
         wait = max(wait, error.retry_after_s or 0.0)
     if ticket.deadline is not None and now + wait >= ticket.deadline:
         return None
-    return Again(wait, bool(left)) if budget.take() else None
+    if not budget.take():
+        return None
+    ticket.first_token = None
+    return Again(wait, bool(left))

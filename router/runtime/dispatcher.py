@@ -11,7 +11,7 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from router.core.attempts import Again, next_step
+from router.core.attempts import next_step
 from router.core.controller import Controller, Hold
 from router.core.feedback import Feedback
 from router.core.ledger import Permit
@@ -75,7 +75,7 @@ class Dispatcher:
                 self.queue.pump()
                 if call.error is None:
                     return self._answer(ticket, call, outcome, streamed=responder is not None)
-                await self._recover(ticket, call.error)
+                await self._recover(ticket, call.error, streamed=responder is not None)
         except RouterError as error:
             self._end(ticket, outcome, error)
             raise
@@ -146,7 +146,7 @@ class Dispatcher:
         self._sink.emit(DecisionMade(replace(decision, decide_s=self._clock.stopwatch() - started)))
         return grant
 
-    async def _recover(self, ticket: Ticket, error: RouterError) -> None:
+    async def _recover(self, ticket: Ticket, error: RouterError, *, streamed: bool) -> None:
         """Return when the request should be decided again; raise when it has failed for good."""
         if not isinstance(error, BackendError):
             raise error
@@ -155,7 +155,7 @@ class Dispatcher:
         if isinstance(error, TimedOut) and ticket.deadline is not None and now >= ticket.deadline:
             raise Expired("the deadline passed before the answer was complete") from error
         routable = frozenset(controller.routable(ticket))
-        step: Again | None = next_step(ticket, error, controller.retries, routable=routable, now=now)
+        step = next_step(ticket, error, controller.retries, routable=routable, streamed=streamed, now=now)
         if step is None:
             raise error
         if step.after_s > 0.0:

@@ -212,6 +212,16 @@ def test_a_failed_call_falls_back_to_another_deployment() -> None:
     virtually(scene)
 
 
+class Deaf:
+    """A streaming client that keeps nothing."""
+
+    async def begin(self, receipt: Receipt) -> None:
+        pass
+
+    async def delta(self, delta: Delta) -> None:
+        pass
+
+
 def test_nothing_is_retried_after_a_token_has_left() -> None:
     """A stream that breaks in the middle fails; no other model takes over silently."""
 
@@ -219,9 +229,23 @@ def test_nothing_is_retried_after_a_token_has_left() -> None:
         house = House()
         house.backend.scripts = {"large": failing(ProtocolError("cut"), after_tokens=1)}
         with pytest.raises(ProtocolError):
-            await house.ask()
+            await house.ask(responder=Deaf(), stream=True)
         assert house.backend.calls == ["large"]
         assert house.of(RequestEnded)[0].code == "protocol_error"
+
+    virtually(scene)
+
+
+def test_a_broken_answer_nobody_has_seen_is_made_again() -> None:
+    """Where the sender waits for the whole, a call that breaks in the middle is retried elsewhere from the start."""
+
+    async def scene() -> None:
+        house = House()
+        house.backend.scripts = {"large": failing(ProtocolError("cut"), after_tokens=1)}
+        reply = await house.ask()
+        assert house.backend.calls == ["large", "small"]
+        assert b'"w0 w1 w2 "' in reply.choices
+        assert reply.receipt.ttft_s == pytest.approx(0.1)
 
     virtually(scene)
 
