@@ -35,6 +35,7 @@ from router.storage.decision_log import DecisionLog
 from router.storage.journal import SqliteJournal
 from router.telemetry import logs
 from router.telemetry.metrics import Metrics, render
+from router.telemetry.recent import RecentDecisions
 from router.telemetry.sink import Sink, Subscriber
 
 TICK_S = 0.1
@@ -101,7 +102,9 @@ class House:
         state = settings.state_dir
         state.mkdir(parents=True, exist_ok=True)
         self.decision_log = DecisionLog(state / "decisions")
-        self.sink = Sink([*self.metrics.subscribers, self._event_log, self.decision_log, *subscribers])
+        self._recent = RecentDecisions()
+        told = [*self.metrics.subscribers, self._event_log, self.decision_log, self._recent, *subscribers]
+        self.sink = Sink(told)
         self.metrics.watch_sink(self.sink)
         self.metrics.watch_decision_log(lambda: self.decision_log.lost, lambda: self.decision_log.written)
         self.controller = Controller(
@@ -139,7 +142,9 @@ class House:
         options = HttpOptions(
             host=http.host, port=http.port, body_limit_bytes=http.max_body_bytes, api_keys=keys or None
         )
-        return HttpIngress(options, self.dispatcher, self.sink, lambda: render(self.registry))
+        return HttpIngress(
+            options, self.dispatcher, self.sink, lambda: render(self.registry), decisions=self._recent.page
+        )
 
     def _mqtt(self) -> Service:
         mqtt = self.settings.mqtt

@@ -61,6 +61,7 @@ class BedrockBackend:
         async with _bounded(attempt, reader):
             response = await client.converse_stream(**call)
         with closing(response["stream"]) as stream:
+            yield Delta()
             events = aiter(stream)
             while True:
                 async with _bounded(attempt, reader):

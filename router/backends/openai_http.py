@@ -62,6 +62,7 @@ class OpenAIHttpBackend:
             if response.content_type != "text/event-stream":
                 yield await _whole(response)
                 return
+            yield Delta()
             decoder = sse.Decoder()
             finished = started = False
             while piece := await _read(response, started=started):

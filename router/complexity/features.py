@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from router.complexity.hashing import SLOTS, Ids, Scan
-from router.complexity.lexicon import CATEGORIES, counts, rows_of
+from router.complexity.hashing import SLOTS, Ids, Scan, scan
+from router.complexity.lexicon import ACTIONS, CATEGORIES, actions, counts, rows_of
 from router.domain.request import Prompt
 
 FEATURES_VERSION: Final = 1
@@ -81,11 +81,13 @@ _SCALARS: Final[tuple[str, ...]] = (
 _CHARS_AT: Final = len(_SCALARS)
 _LEXICON_AT: Final = _CHARS_AT + len(_CHAR_NAMES)
 _COUNTS_AT: Final = _LEXICON_AT + len(CATEGORIES)
+_ACTIONS_AT: Final = _COUNTS_AT + len(CATEGORIES)
 NAMES: Final[tuple[str, ...]] = (
     *_SCALARS,
     *(f"chars_{name}" for name in _CHAR_NAMES),
     *(f"share_{name}" for name in CATEGORIES),
     *(f"count_{name}" for name in CATEGORIES),
+    *(f"asks_{name}" for name in ACTIONS),
 )
 POSITION: Final = {name: index for index, name in enumerate(NAMES)}
 
@@ -119,7 +121,8 @@ def measure(prompt: Prompt, scanned: Scan) -> Row:
     """The features of a prompt whose `last_user` was scanned, shape (len(NAMES),)."""
     size, words = len(scanned.raw), len(scanned.words)
     chars = np.bincount(np.frombuffer(scanned.raw.translate(_CLASS), np.uint8), minlength=len(_CHAR_NAMES))
-    lexicon = counts(rows_of(scanned))
+    rows = rows_of(scanned)
+    lexicon = counts(rows)
     lengths = scanned.ends - scanned.starts
     labels = _choice_labels(scanned, lengths)
     stem_end = int(scanned.starts[labels[0]]) if labels else size
@@ -135,7 +138,8 @@ def measure(prompt: Prompt, scanned: Scan) -> Row:
     )
     np.divide(chars, size, out=row[_CHARS_AT:_LEXICON_AT])
     np.divide(lexicon, max(words, 1), out=row[_LEXICON_AT:_COUNTS_AT])
-    np.log1p(lexicon, out=row[_COUNTS_AT:])
+    np.log1p(lexicon, out=row[_COUNTS_AT:_ACTIONS_AT])
+    row[_ACTIONS_AT:] = actions(rows)
     return row
 
 
@@ -218,3 +222,58 @@ def _talk(prompt: Prompt) -> tuple[float, ...]:
         log1p(prompt.images),
         float(prompt.json_output),
     )
+
+
+USE_CASES: Final = (
+    "extraction",
+    "classification",
+    "summarization",
+    "creative",
+    "code",
+    "chat",
+    "math",
+    "qa",
+    "translation",
+)
+_ASKED: Final = {
+    "translate": "translation",
+    "summarize": "summarization",
+    "classify": "classification",
+    "extract": "extraction",
+}
+_SYSTEM_CHARS: Final = 600
+
+
+def use_case(prompt: Prompt, row: Row | None = None) -> str:
+    """Which of `USE_CASES` a prompt is, by rules on its features: what is asked for first, then what it is made of.
+
+    `row` saves measuring again. A system prompt is read only where the user's words ask for nothing.
+    """
+    if row is None:
+        row = measure(prompt, scan(prompt.last_user))
+    asked = dict(zip(ACTIONS, row[_ACTIONS_AT:].tolist(), strict=True))
+    if prompt.system and not any(asked.values()):
+        asked = dict(zip(ACTIONS, actions(rows_of(scan(prompt.system[:_SYSTEM_CHARS]))).tolist(), strict=True))
+    named = [name for action, name in _ASKED.items() if asked[action]]
+    if named:
+        return named[0]
+    if asked["create"]:
+        return "creative"
+    return _made_of(row, asked)
+
+
+def _made_of(row: Row, asked: dict[str, float]) -> str:
+    at = POSITION
+    code, mathematics = row[at["count_code"]], row[at["share_mathematics"]]
+    numbers, questions = row[at["log_numbers"]], row[at["log_questions"]]
+    if row[at["says_```"]] or (code > 1.0 and (asked["write"] or row[at["chars_bracket"]] > 0.02)):
+        return "code"
+    if row[at["chars_formula"]] > 0.01 or (mathematics > 0.06 and (numbers or row[at["chars_operator"]])):
+        return "math"
+    if numbers > 1.0 and row[at["count_quantity"]] > 1.0 and row[at["log_chars"]] < 7.0:
+        return "math"
+    if questions or row[at["choices"]] or row[at["opens_what"]] or row[at["says___"]]:
+        return "qa"
+    if asked["write"]:
+        return "creative"
+    return "qa" if row[at["count_wh"]] and not row[at["count_courtesy"]] else "chat"

@@ -49,30 +49,37 @@ LEXICON: Final[dict[str, str]] = {
     "foreign": "der die und ist das nicht ein eine el la los las que es por para una le les des et est dans pour il "
     "che di per non una o os um uma do da",
     "courtesy": "hi hello hey thanks thank please sorry yes ok okay",
-    "to_translate": "translate translation translated uebersetze traduce traduis",
-    "to_summarize": "summarize summarise summary condense shorten tldr recap gist",
-    "to_classify": "classify classification label labels categorize categorise category sentiment spam",
-    "to_extract": "extract extraction entities parse fields",
-    "to_create": "poem story song lyrics haiku slogan tagline novel fiction joke limerick brainstorm imagine",
-    "to_write": "write compose draft invent create",
 }
+ACTIONS: Final[dict[str, str]] = {
+    "translate": "translate translation translated uebersetze traduce traduis traduci",
+    "summarize": "summarize summarise summary condense shorten tldr recap gist",
+    "classify": "classify classification label labels categorize categorise category sentiment spam",
+    "extract": "extract extraction entities parse",
+    "create": "poem story song lyrics haiku slogan tagline novel fiction joke limerick brainstorm imagine",
+    "write": "write compose draft invent create implement",
+}
+"""What is asked for; counted only where instructions stand: in the first and the last words."""
 CATEGORIES: Final = tuple(LEXICON)
 
+_HEAD_WORDS: Final = 24
+_TAIL_WORDS: Final = 12
 _Rows = NDArray[np.int64]
 
 
 def _index() -> tuple[NDArray[np.int16], NDArray[np.uint64], NDArray[np.float64]]:
-    """Row of each slot (0 where no listed word falls), hash of each row, membership (rows, categories)."""
-    words = sorted({word for listed in LEXICON.values() for word in listed.split()})
+    """Row of each slot (0 where no listed word falls), hash of each row, membership (rows, categories + actions)."""
+    sets = [frozenset(listed.split()) for listed in (*LEXICON.values(), *ACTIONS.values())]
+    words = sorted(frozenset().union(*sets))
     hashes = np.array([0, *(word_hash(word) for word in words)], np.uint64)
     rows = np.zeros(SLOTS, np.int16)
     rows[slots_of(hashes[1:])] = np.arange(1, len(hashes), dtype=np.int16)
-    sets = [frozenset(listed.split()) for listed in LEXICON.values()]
     member = np.array([[0.0] * len(sets), *([float(word in s) for s in sets] for word in words)])
     return rows, hashes, member
 
 
 _ROW_OF, _HASH_OF, _MEMBER = _index()
+_OF_CATEGORY: Final = np.ascontiguousarray(_MEMBER[:, : len(LEXICON)])
+_OF_ACTION: Final = np.ascontiguousarray(_MEMBER[:, len(LEXICON) :])
 
 
 def rows_of(scanned: Scan) -> _Rows:
@@ -83,4 +90,11 @@ def rows_of(scanned: Scan) -> _Rows:
 
 def counts(rows: _Rows) -> NDArray[np.float64]:
     """How many of the words fall in each category, shape (categories,)."""
-    return np.bincount(rows, minlength=len(_MEMBER)) @ _MEMBER
+    return np.bincount(rows, minlength=len(_MEMBER)) @ _OF_CATEGORY
+
+
+def actions(rows: _Rows) -> NDArray[np.float64]:
+    """How many of the first and last words ask for each action, shape (actions,)."""
+    if len(rows) > _HEAD_WORDS + _TAIL_WORDS:
+        rows = np.concatenate((rows[:_HEAD_WORDS], rows[-_TAIL_WORDS:]))
+    return np.bincount(rows, minlength=len(_MEMBER)) @ _OF_ACTION

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 
 from router.complexity.estimator import Scored
 from router.complexity.families import best_match
-from router.complexity.features import NAMES, POSITION, measure
+from router.complexity.features import NAMES, POSITION, measure, use_case
 from router.complexity.hashing import Ids, presence, scan
-from router.complexity.heuristic import HeuristicEstimator
-from router.complexity.use_case import use_case
+from router.complexity.heuristic import chances
 from router.domain.deployment import Tier
 from router.domain.request import Request
 
@@ -162,7 +161,6 @@ class TrainedEstimator:
 
     def __init__(self, model: Model) -> None:
         self.model = model
-        self._untrained = HeuristicEstimator()
         self._names = {h.model: i for i, h in enumerate(model.info) if h.model is not None}
         self._tiers = {h.tier: i for i, h in enumerate(model.info) if h.tier is not None}
         self._predictor = Predictor(model.inputs, model.heads)
@@ -179,7 +177,6 @@ class TrainedEstimator:
         keep = sorted({*names.values(), *self._tiers.values()})
         at = {old: new for new, old in enumerate(keep)}
         narrow = TrainedEstimator.__new__(TrainedEstimator)
-        narrow.model, narrow._untrained = self.model, self._untrained
         narrow._names = {name: at[index] for name, index in names.items()}
         narrow._tiers = {tier: at[index] for tier, index in self._tiers.items()}
         narrow._predictor = Predictor(self.model.inputs, self.model.heads.take(keep))
@@ -201,10 +198,10 @@ class TrainedEstimator:
         for tier, index in self._tiers.items():
             tiers[tier], tier_lows[tier] = said.p[index], said.low[index]
         if len(tiers) < len(Tier):
-            tiers = {**self._untrained.tiers(dense), **tiers}
+            tiers = {**chances(dense), **tiers}
         return Scored(
             complexity=1.0 - tiers[Tier.SMALL],
-            use_case=use_case(dense, request.prompt),
+            use_case=use_case(request.prompt, dense[: len(NAMES)]),
             estimates={name: said.p[index] for name, index in self._names.items()},
             tiers=tiers,
             features=tuple((name, float(dense[POSITION[name]])) for name in EVIDENCE),

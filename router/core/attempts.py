@@ -1,7 +1,7 @@
 """After a failed call: again, elsewhere, or no more?
 
-Nothing is retried after a token has left for the sender, nothing past the one deadline, nothing that was refused as wrong, and no
-more often than the class allows. A budget over all requests keeps retries from becoming the load.
+Nothing is retried after a token has left for the sender, nothing past the one deadline, nothing that was refused as
+wrong, and no more often than the class allows. A budget over all requests keeps retries from becoming the load.
 """
 
 from __future__ import annotations

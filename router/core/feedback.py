@@ -42,11 +42,18 @@ class Feedback:
         if member is not None:
             member.account.on_tokens(permit, count, member.latency, now=now)
 
-    def on_outcome(self, ticket: Ticket, permit: Permit, outcome: Outcome, batch_wait_s: float | None) -> list[Event]:
+    def on_outcome(
+        self,
+        ticket: Ticket,
+        permit: Permit,
+        outcome: Outcome,
+        batch_wait_s: float | None = None,
+        network_s: float | None = None,
+    ) -> list[Event]:
         """A call ended: the ledger closes, and latency, length, circuit and quota learn."""
         attempt, now = outcome.attempt, outcome.ended
         ticket.cost_usd += outcome.cost_usd
-        events: list[Event] = [_ended(ticket, outcome, batch_wait_s)]
+        events: list[Event] = [_ended(ticket, outcome, batch_wait_s, network_s)]
         member = self._member(permit)
         if member is None:
             return events
@@ -131,7 +138,7 @@ class Feedback:
         return FeedbackReceived(decision_id, quality, True, known.request_class, known.model)
 
 
-def _ended(ticket: Ticket, outcome: Outcome, batch_wait_s: float | None) -> AttemptEnded:
+def _ended(ticket: Ticket, outcome: Outcome, batch_wait_s: float | None, network_s: float | None) -> AttemptEnded:
     first, started = outcome.first_token, outcome.attempt.started
     return AttemptEnded(
         outcome,
@@ -139,4 +146,5 @@ def _ended(ticket: Ticket, outcome: Outcome, batch_wait_s: float | None) -> Atte
         batch_wait_s,
         None if first is None else first - started,
         None if first is None else outcome.ended - first,
+        network_s,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Annotated
 
@@ -114,7 +115,7 @@ class AdminRoutes:
 
     async def metrics(self, _: Request) -> Response:
         """For Prometheus."""
-        page, content_type = self._metrics()
+        page, content_type = await asyncio.to_thread(self._metrics)
         return Response(page, headers={"content-type": content_type})
 
     async def healthz(self, _: Request) -> Response:

@@ -182,7 +182,9 @@ class ChatRoute:
                 await answer.finish(await self._dispatch.submit(request, answer))
             else:
                 reply = await self._dispatch.submit(request)
+                answered = self._now()
                 await _send_reply(send, reply, receipt_headers(reply.receipt, debug=debug) + extra)
+                self._sink.emit(IngressEvent("http", "replied", at=self._at(), seconds=self._now() - answered))
         except (Exception, asyncio.CancelledError) as raised:
             error = self._explain(call, raised)
             if answer is not None:

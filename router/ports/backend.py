@@ -14,7 +14,8 @@ class Backend(Protocol):
     `open` yields the answer in pieces and ends after the last; it raises a `BackendError` (see
     `router.domain.errors`) and nothing else. Closing the generator early cancels the call and frees its
     connection at once. The last piece (or one before it) carries `usage` where the backend reports it, and
-    exactly one piece carries `finish_reason` per choice. It never retries: the one deadline is the router's.
+    exactly one piece carries `finish_reason` per choice. An empty piece may come first, when the backend has accepted
+    the call: the time to it is the network's. It never retries: the one deadline is the router's.
     """
 
     def open(self, attempt: Attempt) -> AsyncGenerator[Delta, None]:

@@ -2,7 +2,7 @@
 
 `score = useful + floor - cost - capacity`, all in units of one useful answer:
 
-* useful: P(SLO met) * P(adequate); under the goal `cost` also P(SLO met) by itself, so that serving in time comes first;
+* useful: P(SLO met) * P(adequate); under the goal `cost` also P(SLO met) by itself, so that being in time comes first;
 * floor: floor price * (P(adequate) - floor), the duty to the promise of all;
 * cost: expected dollars times the dollar price;
 * capacity: the deployment's capacity price times this request's work relative to a typical one (filled in the view).

@@ -34,6 +34,7 @@ class Call:
     """The state of one attempt while it runs."""
 
     __slots__ = (
+        "accepted",
         "attempt",
         "batch_wait_s",
         "error",
@@ -57,6 +58,8 @@ class Call:
         self.error: RouterError | None = None
         self.batch_wait_s: float | None = None
         self.race: Claim | None = None
+        self.accepted: float | None = None
+        """When the backend had taken the call, where it says so before the first token."""
 
     def note(self, delta: Delta) -> None:
         """Keep what a piece says about the whole."""
@@ -64,6 +67,10 @@ class Call:
         self.usage = delta.usage or self.usage
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.served_model = delta.served_model or self.served_model
+
+    def network_s(self) -> float | None:
+        """Seconds until the backend had the call."""
+        return None if self.accepted is None else self.accepted - self.attempt.started
 
     def final_usage(self) -> Usage:
         """Tokens as the backend counted them, or as we did."""
@@ -132,7 +139,9 @@ class Caller:
         if begun:
             if delta.tokens:
                 self._feedback.on_tokens(call.permit, delta.tokens, now=now)
-        elif delta.tokens or delta.whole:
+        elif not (delta.tokens or delta.whole):
+            call.accepted = call.accepted or now
+        else:
             if call.race is not None:
                 call.race.claim(call)
             self._tell(self._feedback.on_first_token(call.ticket, call.permit, now=now))
@@ -161,7 +170,7 @@ class Caller:
             error_code=None if error is None else error.code,
             retry_after_s=None if error is None else error.retry_after_s,
         )
-        self._tell(self._feedback.on_outcome(call.ticket, call.permit, outcome, call.batch_wait_s))
+        self._tell(self._feedback.on_outcome(call.ticket, call.permit, outcome, call.batch_wait_s, call.network_s()))
         return outcome
 
     def _tell(self, events: list[Event]) -> None:

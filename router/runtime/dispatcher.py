@@ -30,6 +30,7 @@ from router.runtime.queue import Queue
 from router.wire.openai import assemble
 
 Grant = tuple[Attempt, Permit]
+_DRAIN_LOOK_S = 0.02
 
 
 class Dispatcher:
@@ -56,9 +57,10 @@ class Dispatcher:
                 raise Rejected("the router is shutting down", code="draining", retry_after_s=1.0)
             ticket = self.controller.admit(request, now=now)
         except RouterError as error:
+            self._sink.emit(RequestReceived(request, name, now))
             self._sink.emit(RequestRejected(request, name, error.code, "admission", now))
             raise
-        self._sink.emit(RequestReceived(request, ticket.request_class.name))
+        self._sink.emit(RequestReceived(request, ticket.request_class.name, now))
         self.in_flight += 1
         try:
             return await self._serve(ticket, responder, on_call)
@@ -224,6 +226,6 @@ class Dispatcher:
         """Take nothing new and wait for what is in flight; false when some was left."""
         self._draining = True
         until = self._clock.now() + grace_s
-        while self.in_flight and self._clock.now() < until:
-            await asyncio.sleep(0.02)
+        while self.in_flight and self._clock.now() < until:  # noqa: ASYNC110  # the last one to end tells nobody
+            await asyncio.sleep(_DRAIN_LOOK_S)
         return not self.in_flight

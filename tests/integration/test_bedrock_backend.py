@@ -152,7 +152,7 @@ async def test_exceptions_in_the_stream(
         async for delta in backend.open(attempt(double)):
             pieces.append(delta)  # noqa: PERF401  # what came before the error counts
     assert type(caught.value) is kind
-    assert len(pieces) == 2
+    assert sum(delta.tokens > 0 for delta in pieces) == 2
 
 
 @pytest.mark.parametrize("how", [How.CUT, How.GARBAGE, How.SILENT_END])

@@ -53,7 +53,7 @@ async def test_connection_outlives_its_request(door: Door) -> None:
     await door.client.close()
     assert (await Door(door.ingress, door.router, door.client).ingress.stop(grace_s=0)) is None
     assert not door.router.cancelled.is_set()
-    assert door.router.ingress_events() == []
+    assert {what for what, _ in door.router.ingress_events()} <= {"replied"}
 
 
 async def test_slow_reader_holds_the_answer_back(door: Door) -> None:

@@ -172,7 +172,7 @@ async def test_pieces_before_a_break_are_given_first(
     """A stream that breaks gives what came, then an error that may be tried elsewhere."""
     double.script.breaks = Break(how, after)
     answer = backend.open(attempt(double))
-    tokens = [(await anext(answer)).tokens for _ in range(1 + after)]
+    tokens = [(await anext(answer)).tokens for _ in range(2 + after)]
     assert sum(tokens) == after
     with pytest.raises(BackendError) as caught:
         await anext(answer)
