@@ -13,10 +13,13 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from router.backends.openai_http import OpenAIHttpBackend
+from router.backends.simulated import SimulatedBackend, Truth
+from router.backends.simulated_like import fleet_like
 from router.complexity.estimator import Estimator
 from router.complexity.registry import default_estimator, load_estimator
 from router.core import snapshot
 from router.core.controller import Controller
+from router.demo.truth import DemoTruth
 from router.domain.errors import RouterError
 from router.domain.events import CheckpointSaved, PolicyRejected
 from router.ingress.http import HttpIngress, HttpOptions
@@ -54,9 +57,9 @@ def estimator_of(artefact: Path | None) -> Estimator:
 class Backends(Mapping[str, Backend]):
     """Backends by kind, made when first called: the AWS SDK is not loaded for those who do not use it."""
 
-    def __init__(self, given: Mapping[str, Backend]) -> None:
-        self._made = dict(given)
-        self._makers: dict[str, Callable[[], Backend]] = {"openai_http": OpenAIHttpBackend, "bedrock": _bedrock}
+    def __init__(self, makers: Mapping[str, Callable[[], Backend]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Backend] = {}
 
     def __getitem__(self, kind: str) -> Backend:
         if kind not in self._made:
@@ -64,10 +67,14 @@ class Backends(Mapping[str, Backend]):
         return self._made[kind]
 
     def __iter__(self) -> Iterator[str]:
-        return iter({**self._makers, **self._made})
+        return iter(self._makers)
 
     def __len__(self) -> int:
-        return len({**self._makers, **self._made})
+        return len(self._makers)
+
+    def made(self, kind: str) -> Backend | None:
+        """A backend that has been called already."""
+        return self._made.get(kind)
 
     async def close(self) -> None:
         """Close those that were made."""
@@ -89,7 +96,7 @@ class House:
         settings: Settings,
         policy: Policy,
         *,
-        backends: Mapping[str, Backend] | None = None,
+        truth: Truth | None = None,
         subscribers: Sequence[Subscriber] = (),
         load_sources: Sequence[LoadSource] = (),
         watch: bool = True,
@@ -112,7 +119,8 @@ class House:
         )
         self._checkpoint = state / "checkpoint.json"
         self._restore()
-        self._backends = Backends(backends or {})
+        self._truth = truth or DemoTruth()
+        self._backends = Backends({"openai_http": OpenAIHttpBackend, "bedrock": _bedrock, "simulated": self._simulated})
         self.dispatcher = Dispatcher(self.controller, self._backends, self.clock, self.sink)
         self._load_sources = load_sources
         self.http = self._http()
@@ -126,8 +134,18 @@ class House:
             services.append(self._mqtt())
         self.daemon = Daemon(self.dispatcher, services, self._loops(), [self._close])
 
+    def _simulated(self) -> Backend:
+        """Servers that behave as the policy's simulated deployments would; nothing is called or paid."""
+        fleet = fleet_like(self.controller.policy.deployments)
+        assert fleet is not None
+        origin_s = asyncio.get_running_loop().time()
+        return SimulatedBackend(fleet, self._truth, origin_s=origin_s, seed=self.settings.seed or 0, piece_tokens=1)
+
     def apply(self, policy: Policy) -> None:
         """Put a policy in force."""
+        simulated, fleet = self._backends.made("simulated"), fleet_like(policy.deployments)
+        if isinstance(simulated, SimulatedBackend) and fleet is not None:
+            simulated.adopt(fleet)
         events = self.controller.apply(policy, at=self.clock.at())
         self.metrics.adopt(policy)
         for event in events:

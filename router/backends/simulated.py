@@ -15,8 +15,8 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from router.backends.simulated_batch import BatchServer
-from router.backends.simulated_events import NS_PER_S, Refusal
-from router.backends.simulated_fleet import FleetSpec
+from router.backends.simulated_events import NS_PER_S, Disturbances, Refusal
+from router.backends.simulated_fleet import DeploymentSpec, FleetSpec
 from router.backends.simulated_server import ContinuousServer
 from router.backends.simulated_steps import Batch, Gauge, Job, ServerState, Stage, Work
 from router.domain.deployment import Kind
@@ -66,20 +66,31 @@ class SimulatedBackend:
     ) -> None:
         self._truth = truth
         self._on_bill = on_bill
-        lag_ns = round(fleet.telemetry_lag_s * NS_PER_S)
+        self._origin_s, self._seed, self._piece_tokens = origin_s, seed, piece_tokens
+        self._groups: dict[str, DeploymentSpec] = {}
         self._servers: dict[str, _Station[Job]] = {}
         self._states: dict[str, ContinuousServer] = {}
         self._batches: dict[str, _Station[Batch]] = {}
+        self.adopt(fleet)
+
+    def adopt(self, fleet: FleetSpec) -> None:
+        """Put up the servers that are new or described anew; the others go on as they are."""
+        lag_ns = round(fleet.telemetry_lag_s * NS_PER_S)
         for group in fleet.deployments:
             for name in group.names():
-                events, server_seed = fleet.disturbances(group.name, name), f"{seed}/{name}"
-                if group.kind is Kind.BATCH:
-                    endpoint = BatchServer(group, events, seed=server_seed)
-                    self._batches[name] = _Station(name, endpoint, origin_s, lag_ns)
-                else:
-                    server = ContinuousServer(group, events, seed=server_seed, piece_tokens=piece_tokens)
-                    self._states[name] = server
-                    self._servers[name] = _Station(name, server, origin_s, lag_ns)
+                if self._groups.get(name) != group:
+                    self._groups[name] = group
+                    self._put_up(name, group, fleet.disturbances(group.name, name), lag_ns)
+
+    def _put_up(self, name: str, group: DeploymentSpec, events: Disturbances, lag_ns: int) -> None:
+        seed = f"{self._seed}/{name}"
+        if group.kind is Kind.BATCH:
+            endpoint = BatchServer(group, events, seed=seed)
+            self._batches[name] = _Station(name, endpoint, self._origin_s, lag_ns)
+            return
+        server = ContinuousServer(group, events, seed=seed, piece_tokens=self._piece_tokens)
+        self._states[name] = server
+        self._servers[name] = _Station(name, server, self._origin_s, lag_ns)
 
     async def open(self, attempt: Attempt) -> AsyncGenerator[Delta, None]:
         """Stream the answer of the attempt's deployment."""

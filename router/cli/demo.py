@@ -11,8 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from router.backends.simulated import SimulatedBackend
-from router.backends.simulated_like import fleet_like
 from router.demo.producer import Producer
 from router.demo.truth import DemoTruth
 from router.demo.view import View
@@ -71,9 +69,6 @@ async def _demo(
 ) -> None:
     console = Console()
     truth = DemoTruth()
-    fleet = fleet_like(policy.deployments)
-    assert fleet is not None
-    backend = SimulatedBackend(fleet, truth, origin_s=asyncio.get_running_loop().time(), seed=seed, piece_tokens=1)
     view = View(console, hourly_usd=sum(d.price.hourly_usd for d in policy.deployments))
     async with Broker() as broker:
         settings = Settings(
@@ -84,7 +79,7 @@ async def _demo(
             state_dir=state_dir,
             seed=seed,
         )
-        house = House(settings, policy, backends={"simulated": backend}, subscribers=[view])
+        house = House(settings, policy, truth=truth, subscribers=[view])
         producer = Producer(broker.url, truth, per_s=rate, seed=seed)
         ready = asyncio.Event()
         running = asyncio.create_task(house.run(ready.set))

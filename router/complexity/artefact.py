@@ -86,6 +86,20 @@ class Artefact(Struct, frozen=True):
     lineage: Lineage
 
 
+_REAL: Final = (
+    "center",
+    "scale",
+    "split_threshold",
+    "linear",
+    "intercepts",
+    "adequate",
+    "quality",
+    "bound_at",
+    "bound",
+)
+"""Arrays that stay in 64 bits."""
+
+
 def features_name() -> str:
     """Names the dense features and their order; an artefact of others is refused."""
     names = ",".join(NAMES).encode()
@@ -152,18 +166,13 @@ def load(data: bytes) -> Artefact:
         raise _wrong(f"array {', '.join(bad) or 'scale'} holds what no fitted model has")
     if int(arrays["split_feature"].max(initial=0)) >= DENSE:
         raise _wrong("a tree asks for a feature that does not exist")
-    inputs = Inputs(arrays["center"], arrays["scale"], arrays["commonness"], header.usual_unseen)
+    real = {name: array.astype(np.float64) for name, array in arrays.items() if name in _REAL}
+    inputs = Inputs(real["center"], real["scale"], arrays["commonness"].astype(np.uint16), header.usual_unseen)
     heads = Heads(
         split_feature=arrays["split_feature"].astype(np.int64),
-        split_threshold=arrays["split_threshold"],
-        leaves=arrays["leaves"],
-        linear=arrays["linear"],
+        leaves=arrays["leaves"].astype(np.float32),
         hashed=arrays["hashed"].astype(np.float32),
-        intercepts=arrays["intercepts"],
-        adequate=arrays["adequate"],
-        quality=arrays["quality"],
-        bound_at=arrays["bound_at"],
-        bound=arrays["bound"],
+        **{name: real[name] for name in _REAL if name not in ("center", "scale")},
     )
     return Artefact(Model(header.heads, inputs, heads, digest(data)), header.lineage)
 

@@ -1,22 +1,34 @@
-"""Which estimator? (placeholder surface: `default_estimator()` is the shipped prior, `load_estimator(data)` a trained one)"""
+"""Which estimators there are."""
 
 from __future__ import annotations
 
-from router.complexity.estimator import Estimator, Scored
-from router.domain.deployment import Tier
-from router.domain.request import Request
+import pkgutil
+from collections.abc import Callable
+from typing import Final
+
+from router.complexity.artefact import load
+from router.complexity.estimator import Estimator
+from router.complexity.heuristic import HeuristicEstimator
+from router.complexity.trained import TrainedEstimator
+
+PRIOR: Final = "prior.artefact"
+"""The shipped artefact: package data beside this file."""
 
 
-class _Stub:
-    def estimate(self, request: Request) -> Scored:
-        return Scored(0.4, "chat", {}, {Tier.SMALL: 0.6, Tier.LARGE: 0.92})
+def load_estimator(data: bytes) -> TrainedEstimator:
+    """The estimator in an artefact's bytes; raises `RouterError` (code `invalid_artefact`)."""
+    return TrainedEstimator(load(data).model)
 
 
-def default_estimator() -> Estimator:
-    """The shipped prior."""
-    return _Stub()
+def default_estimator() -> TrainedEstimator:
+    """The shipped prior. The import system reads it, as it reads the code it belongs to."""
+    data = pkgutil.get_data(__package__, PRIOR)
+    assert data is not None
+    return load_estimator(data)
 
 
-def load_estimator(data: bytes) -> Estimator:
-    """A trained artefact."""
-    return _Stub()
+ESTIMATORS: Final[dict[str, Callable[[], Estimator]]] = {
+    "heuristic": HeuristicEstimator,
+    "prior": default_estimator,
+}
+"""Those that need no file, by name. The conformance suite runs over all of them."""

@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 
 
 class HeadInfo(Struct, frozen=True):
-    """Whose answers a head predicts and what it was fitted on. `files` index the lineage; `model` is None for a tier."""
+    """Whose answers a head predicts, on what it was fitted. `files` index the lineage; `model` is None for a tier."""
 
     model: str | None
     tier: Tier | None
@@ -187,7 +187,7 @@ class TrainedEstimator:
         scanned = scan(request.prompt.last_user)
         row = np.empty(DENSE)
         row[: len(NAMES)] = measure(request.prompt, scanned)
-        row[len(NAMES) :] = rarity(self.model.inputs.commonness[scanned.slots])
+        row[len(NAMES) :] = rarity(self.model.inputs.commonness[scanned.slots].astype(np.int64))
         return row, presence(scanned)
 
     def estimate(self, request: Request) -> Scored:

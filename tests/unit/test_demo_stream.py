@@ -10,13 +10,12 @@ from statistics import fmean, pstdev
 import msgspec
 import pytest
 
-import router.demo
-from router.backends.simulated_fleet import deployments, read_fleet
 from router.demo.prompts import USE_CASES, UseCase, write
 from router.demo.stream import TRAFFIC, DemoRequest, requests
 from router.demo.truth import ABILITY, DemoTruth
 from router.domain.deployment import Kind, Tier
 from router.domain.request import Prompt, Request, RequestId
+from router.runtime.reload import load_directory
 
 SMALL, LARGE = "llama-3.1-8b", "llama-3.1-70b"
 
@@ -134,9 +133,8 @@ def test_anybody_else_is_answered_too(stream: list[DemoRequest]) -> None:
 
 
 def test_the_fleet_is_one_small_one_large_one_provisioned() -> None:
-    """As the demo promises, for models whose ability is known."""
-    path = Path(str(router.demo.__file__)).with_name("fleet.yaml")
-    fleet = deployments(read_fleet(path.read_text(), path.name))
+    """The shipped policies hold what the demo promises, for models whose ability is known."""
+    fleet = load_directory(Path(__file__).parents[2] / "policies").deployments
     assert [(d.tier, d.kind) for d in fleet] == [
         (Tier.SMALL, Kind.CONTINUOUS),
         (Tier.LARGE, Kind.CONTINUOUS),

@@ -1,0 +1,362 @@
+"""Fits one head per model, and one per tier for models nobody has measured, on outcomes.
+
+Every head is fitted on the same features and the same folds, so that differences between heads mean something: what
+routing needs is the gain, and a gain of two heads from different worlds is noise. Each head has three members (see
+`trained`); their log odds are averaged and then calibrated by Platt scaling on out-of-fold predictions, a fold being
+1/5 of the distinct prompts. scikit-learn is imported here only, when a fit begins.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Any, Final
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from router.complexity.artefact import Artefact, Calibration, File, Lineage
+from router.complexity.evaluate import Array, Example, adequacy, auc, ece, request_of
+from router.complexity.features import NAMES, measure
+from router.complexity.hashing import BUCKETS, SLOTS, Ids, presence, scan
+from router.complexity.trained import (
+    BLEND,
+    BOUND_POINTS,
+    DENSE,
+    LEAF_CODES,
+    SPLITS,
+    HeadInfo,
+    Heads,
+    Inputs,
+    Model,
+    rarity,
+    sigmoid,
+    standardise,
+)
+from router.domain.deployment import Tier
+from router.domain.errors import RouterError
+
+FOLDS: Final = 5
+LEAST_ROWS: Final = 50
+TREES: Final = 60
+LINEAR_C: Final = 0.001
+HASHED_C: Final = 0.2
+_BOUND_Z: Final = 1.645
+"""One-sided 95 %."""
+_SOFT: Final = 1e-3
+
+# scikit-learn and scipy ship no types: their objects are `Any`, and none of them leaves this file.
+Table = Any
+
+
+class Source(Struct, frozen=True):
+    """One file of outcomes, read."""
+
+    file: File
+    examples: tuple[Example, ...]
+
+
+class Subject(Struct, frozen=True):
+    """What one head learns: rows of the data (n,), quality and adequacy there, in [0,1]."""
+
+    model: str | None
+    tier: Tier | None
+    rows: Ids
+    quality: Array
+    adequate: Array
+    files: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """For tables."""
+        return self.model if self.model is not None else f"tier: {self.tier}"
+
+
+class Data(Struct, frozen=True):
+    """All N prompts: structural features (N, len(NAMES)), presence flags (sparse, N x BUCKETS), the slots of each
+    prompt's words, and the fold of each prompt (N,)."""
+
+    measured: Array
+    flags: Table
+    slots: list[Ids]
+    fold: Ids
+
+
+class Members(Struct, frozen=True):
+    """The three fitted scikit-learn models of one head."""
+
+    trees: Any
+    linear: Any
+    hashed: Any
+
+    def logits(self, dense: Array, flags: Table, inputs: Inputs) -> Array:
+        """Log odds of each member, shape (3, n)."""
+        z = standardise(dense, inputs)
+        return np.stack(
+            [
+                self.trees.decision_function(dense),
+                self.linear.decision_function(z),
+                self.hashed.decision_function(flags),
+            ]
+        )
+
+
+def train(
+    sources: Sequence[Source],
+    *,
+    small: Sequence[str] = (),
+    large: Sequence[str] = (),
+    seed: int = 0,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Artefact:
+    """Fit everything. `small` and `large` name the models that stand for their tier; where a file has none of them its
+    models are split at the middle of their mean qualities. `progress(what, done, total)` is called along the way."""
+    examples = [example for source in sources for example in source.examples]
+    data = prepare(examples, seed=seed, progress=progress)
+    subjects = subjects_of(sources, small, large)
+    total = (FOLDS + 1) * len(subjects)
+    out = [np.empty(len(s.rows)) for s in subjects]
+    for fold in range(FOLDS):
+        kept = data.fold != fold
+        inputs = fit_inputs(data, kept)
+        dense = dense_of(data, inputs, kept)
+        for index, subject in enumerate(subjects):
+            progress("fitting", fold * len(subjects) + index, total)
+            inside = kept[subject.rows]
+            members = fit_members(dense, data.flags, inputs, subject, inside, seed)
+            held = subject.rows[~inside]
+            out[index][~inside] = np.array(BLEND) @ members.logits(dense[held], data.flags[held], inputs)
+    everything = np.ones(len(examples), np.bool_)
+    inputs = fit_inputs(data, everything)
+    dense = dense_of(data, inputs, everything)
+    heads, table = [], []
+    for index, subject in enumerate(subjects):
+        progress("fitting", FOLDS * len(subjects) + index, total)
+        members = fit_members(dense, data.flags, inputs, subject, np.ones(len(subject.rows), np.bool_), seed)
+        head, calibration = _calibrated(export(members), subject, out[index], data.fold[subject.rows])
+        heads.append(head)
+        table.append(calibration)
+    progress("fitting", total, total)
+    info = tuple(HeadInfo(s.model, s.tier, len(s.rows), float(s.adequate.mean()), s.files) for s in subjects)
+    names = Heads.__struct_fields__
+    stacked = Heads(*(np.stack([head[name] for head in heads]) for name in names))
+    lineage = Lineage(tuple(s.file for s in sources), seed, FOLDS, _versions(), tuple(table))
+    return Artefact(Model(info, inputs, stacked), lineage)
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("scikit-learn", "numpy")}
+
+
+def prepare(
+    examples: Sequence[Example], *, seed: int, progress: Callable[[str, int, int], None] = lambda *_: None
+) -> Data:
+    """Features of every prompt. Equal prompts fall in the same fold."""
+    from scipy.sparse import csr_matrix
+
+    measured = np.empty((len(examples), len(NAMES)))
+    slots, columns, values, ends = [], [], [], [0]
+    fold = np.empty(len(examples), np.int64)
+    for row, example in enumerate(examples):
+        scanned = scan(example.prompt)
+        measured[row] = measure(request_of(example.prompt).prompt, scanned)
+        flags = presence(scanned)
+        set_ = np.flatnonzero(flags)
+        columns.append(set_)
+        values.append(flags[set_])
+        ends.append(ends[-1] + len(set_))
+        slots.append(scanned.slots)
+        fold[row] = zlib.crc32(f"{seed}:{example.prompt.strip()}".encode("utf-8", "replace")) % FOLDS
+        if row % 100 == 0:
+            progress("reading", row, len(examples))
+    progress("reading", len(examples), len(examples))
+    table = csr_matrix((np.concatenate(values), np.concatenate(columns), ends), (len(examples), BUCKETS))
+    return Data(measured, table, slots, fold)
+
+
+def subjects_of(sources: Sequence[Source], small: Sequence[str], large: Sequence[str]) -> list[Subject]:
+    """Every model with at least `LEAST_ROWS` rows, then the two tiers, each the mean of its models row by row."""
+    cells: dict[str, list[tuple[int, int, float, float]]] = {}
+    tiers: dict[Tier, list[tuple[int, int, float, float]]] = {tier: [] for tier in Tier}
+    first = 0
+    for number, source in enumerate(sources):
+        verdicts = adequacy(source.examples, next(iter(large), None))
+        members = _tiers_of(source.examples, small, large)
+        for row, (example, verdict) in enumerate(zip(source.examples, verdicts, strict=True), start=first):
+            for model, seen in example.outcomes.items():
+                cells.setdefault(model, []).append((row, number, seen.quality, float(verdict[model])))
+            for tier, models in members.items():
+                there = [model for model in models if model in verdict]
+                if there:
+                    quality = sum(example.outcomes[model].quality for model in there) / len(there)
+                    share = sum(verdict[model] for model in there) / len(there)
+                    tiers[tier].append((row, number, quality, share))
+        first += len(source.examples)
+    subjects = [_subject(cell, model=model) for model, cell in cells.items() if len(cell) >= LEAST_ROWS]
+    if not subjects:
+        raise RouterError(f"no model has {LEAST_ROWS} outcomes or more", code="invalid_outcomes")
+    return subjects + [_subject(cell, tier=tier) for tier, cell in tiers.items() if len(cell) >= LEAST_ROWS]
+
+
+def _tiers_of(examples: Sequence[Example], small: Sequence[str], large: Sequence[str]) -> dict[Tier, list[str]]:
+    """Which models of a file stand for which tier."""
+    scores: dict[str, list[float]] = {}
+    for example in examples:
+        for model, seen in example.outcomes.items():
+            scores.setdefault(model, []).append(seen.quality)
+    named = {Tier.SMALL: [m for m in scores if m in small], Tier.LARGE: [m for m in scores if m in large]}
+    if any(named.values()):
+        return named
+    means = {model: sum(q) / len(q) for model, q in scores.items()}
+    middle = (min(means.values()) + max(means.values())) / 2.0
+    return {Tier.SMALL: [m for m in means if means[m] < middle], Tier.LARGE: [m for m in means if means[m] >= middle]}
+
+
+def _subject(
+    cell: list[tuple[int, int, float, float]], *, model: str | None = None, tier: Tier | None = None
+) -> Subject:
+    rows, files, quality, adequate = zip(*cell, strict=True)
+    return Subject(model, tier, np.array(rows), np.array(quality), np.array(adequate), tuple(sorted(set(files))))
+
+
+def fit_inputs(data: Data, kept: NDArray[np.bool_]) -> Inputs:
+    """Scales and word commonness out of the rows that are kept."""
+    common = np.zeros(SLOTS, np.int64)
+    for row in np.flatnonzero(kept):
+        common[np.unique(data.slots[row])] += 1
+    table = np.minimum(common, np.iinfo(np.uint16).max).astype(np.uint16)
+    blank = Inputs(np.zeros(DENSE), np.ones(DENSE), table, 0.0)
+    dense = dense_of(data, blank, kept)[kept]
+    scale = dense.std(axis=0)
+    usual = float(np.quantile(dense[:, len(NAMES) + 1], 0.95))
+    return Inputs(dense.mean(axis=0), np.where(scale > 1e-9, scale, 1.0), table, usual)
+
+
+def dense_of(data: Data, inputs: Inputs, kept: NDArray[np.bool_]) -> Array:
+    """Dense features (N, DENSE). A kept row's own words are not counted as seen before."""
+    common = inputs.commonness.astype(np.int64)
+    rare = [rarity(common[slots] - int(own)) for slots, own in zip(data.slots, kept.tolist(), strict=True)]
+    return np.hstack([data.measured, np.array(rare)])
+
+
+def _labels(target: Array) -> tuple[NDArray[np.intp], NDArray[np.int64], Array | None]:
+    """Rows, labels and weights that fit a logistic loss to targets in [0,1]: plain where the targets are 0 and 1, else
+    each row stands twice, once for each label, weighted."""
+    plain = set(np.unique(target).tolist()) == {0.0, 1.0}
+    index = np.arange(len(target))
+    if plain:
+        return index, target.astype(np.int64), None
+    soft = np.clip(target, _SOFT, 1.0 - _SOFT)
+    labels = np.repeat(np.array([1, 0]), len(target))
+    return np.concatenate((index, index)), labels, np.concatenate((soft, 1.0 - soft))
+
+
+def fit_members(
+    dense: Array, flags: Table, inputs: Inputs, subject: Subject, inside: NDArray[np.bool_], seed: int
+) -> Members:
+    """Fit the three members of one head on the subject's rows where `inside`."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    index, labels, weights = _labels(subject.quality[inside])
+    rows = subject.rows[inside][index]
+    trees = HistGradientBoostingClassifier(
+        max_iter=TREES,
+        learning_rate=0.04,
+        max_leaf_nodes=SPLITS + 1,
+        min_samples_leaf=30,
+        l2_regularization=10.0,
+        max_features=0.2,
+        early_stopping=False,
+        random_state=seed,
+    )
+    linear = LogisticRegression(C=LINEAR_C, max_iter=1000)
+    hashed = LogisticRegression(C=HASHED_C, max_iter=1000)
+    return Members(
+        trees.fit(dense[rows], labels, sample_weight=weights),
+        linear.fit(standardise(dense[rows], inputs), labels, sample_weight=weights),
+        hashed.fit(flags[rows], labels, sample_weight=weights),
+    )
+
+
+def export(members: Members) -> dict[str, NDArray[Any]]:
+    """The arrays of one uncalibrated head, named as in `Heads`."""
+    trees = [stage[0].nodes for stage in members.trees._predictors]
+    feature = np.zeros((TREES, SPLITS), np.int64)
+    threshold = np.full((TREES, SPLITS), np.inf)
+    leaves = np.zeros((TREES, LEAF_CODES), np.float32)
+    for tree, nodes in enumerate(trees):
+        splits = np.flatnonzero(nodes["is_leaf"] == 0)
+        feature[tree, : len(splits)] = nodes["feature_idx"][splits]
+        threshold[tree, : len(splits)] = nodes["num_threshold"][splits]
+        leaves[tree] = _leaf_table(nodes, splits)
+    baseline = float(np.ravel(members.trees._baseline_prediction)[0])
+    return {
+        "split_feature": feature,
+        "split_threshold": threshold,
+        "leaves": leaves,
+        "linear": members.linear.coef_[0].astype(np.float64),
+        "hashed": members.hashed.coef_[0].astype(np.float32),
+        "intercepts": np.array([baseline, members.linear.intercept_[0], members.hashed.intercept_[0]]),
+    }
+
+
+def _leaf_table(nodes: NDArray[Any], splits: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The leaf value for every combination of a tree's split answers; bit j set: split j goes left."""
+    bit = {int(node): j for j, node in enumerate(splits)}
+    values = np.empty(LEAF_CODES)
+    for code in range(LEAF_CODES):
+        node = 0
+        while node in bit:
+            node = int(nodes["left" if code >> bit[node] & 1 else "right"][node])
+        values[code] = nodes["value"][node]
+    return values
+
+
+def platt(z: Array, target: Array) -> Array:
+    """Slope and offset of log odds (Platt 1999) that fit targets in [0,1]."""
+    from sklearn.linear_model import LogisticRegression
+
+    index, labels, weights = _labels(target)
+    fitted = LogisticRegression(C=1e3, max_iter=1000).fit(z[index, None], labels, sample_weight=weights)
+    return np.array([fitted.coef_[0, 0], fitted.intercept_[0]])
+
+
+def _calibrated(
+    head: dict[str, NDArray[Any]], subject: Subject, z: Array, fold: Ids
+) -> tuple[dict[str, NDArray[Any]], Calibration]:
+    """Add calibration to a head, and the table's row: there, each fold is calibrated on the other folds."""
+    p = np.empty(len(z))
+    for held in np.unique(fold):
+        inside = fold != held
+        slope, offset = platt(z[inside], subject.adequate[inside])
+        p[~inside] = sigmoid(slope * z[~inside] + offset)
+    parts = np.array_split(np.argsort(p, kind="stable"), BOUND_POINTS)
+    at = np.array([p[part].mean() for part in parts])
+    bound = np.array([_wilson(float(subject.adequate[part].mean()), len(part)) for part in parts])
+    head |= {
+        "adequate": platt(z, subject.adequate),
+        "quality": platt(z, subject.quality),
+        "bound_at": at,
+        "bound": np.maximum.accumulate(bound),
+    }
+    true = subject.adequate
+    certain = (true == 0.0) | (true == 1.0)
+    return head, Calibration(
+        subject=subject.name,
+        rows=len(z),
+        adequate_ratio=float(true.mean()),
+        auc=auc(p[certain], true[certain] == 1.0),
+        brier=float(((p - true) ** 2).mean()),
+        ece=ece(p, true),
+    )
+
+
+def _wilson(share: float, n: int) -> float:
+    """Lower end of the one-sided 95 % score interval of a share (Wilson 1927)."""
+    z2 = _BOUND_Z**2 / n
+    middle = share + z2 / 2.0
+    spread = _BOUND_Z * (share * (1.0 - share) / n + z2 / (4.0 * n)) ** 0.5
+    return float(max((middle - spread) / (1.0 + z2), 0.0))
