@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -177,7 +178,8 @@ def prepare(
 
 
 def subjects_of(sources: Sequence[Source], small: Sequence[str], large: Sequence[str]) -> list[Subject]:
-    """Every model with at least `LEAST_ROWS` rows, then the two tiers, each the mean of its models row by row."""
+    """Every model with at least `LEAST_ROWS` rows, then the tiers, each the mean of its models row by row;
+    a tier that one model stands for shares its head."""
     cells: dict[str, list[tuple[int, int, float, float]]] = {}
     tiers: dict[Tier, list[tuple[int, int, float, float]]] = {tier: [] for tier in Tier}
     first = 0
@@ -197,7 +199,13 @@ def subjects_of(sources: Sequence[Source], small: Sequence[str], large: Sequence
     subjects = [_subject(cell, model=model) for model, cell in cells.items() if len(cell) >= LEAST_ROWS]
     if not subjects:
         raise RouterError(f"no model has {LEAST_ROWS} outcomes or more", code="invalid_outcomes")
-    return subjects + [_subject(cell, tier=tier) for tier, cell in tiers.items() if len(cell) >= LEAST_ROWS]
+    for tier, cell in tiers.items():
+        alone = next((i for i, s in enumerate(subjects) if s.model and cells[s.model] == cell and s.tier is None), None)
+        if alone is not None:
+            subjects[alone] = msgspec.structs.replace(subjects[alone], tier=tier)
+        elif len(cell) >= LEAST_ROWS:
+            subjects.append(_subject(cell, tier=tier))
+    return subjects
 
 
 def _tiers_of(examples: Sequence[Example], small: Sequence[str], large: Sequence[str]) -> dict[Tier, list[str]]:

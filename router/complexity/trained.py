@@ -11,6 +11,7 @@ The dense features are `features.measure` and how common the prompt's words were
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
@@ -37,10 +38,14 @@ CLIP: Final = 5.0
 EVIDENCE: Final = ("log_words", "choices", "count_mathematics", "count_code", "count_reasoning", "chars_digit")
 
 Array = NDArray[np.float64]
+_BLEND: Final = np.array(BLEND)
+_UNSEEN: Final = len(NAMES) + RARITY.index("unseen_words")
+_EVIDENCE_AT: Final = [POSITION[name] for name in EVIDENCE]
 
 
 class HeadInfo(Struct, frozen=True):
-    """Whose answers a head predicts, on what it was fitted. `files` index the lineage; `model` is None for a tier."""
+    """Whose answers a head predicts: a model's, a tier's, or both where one model stands for its tier. `files` index
+    the lineage."""
 
     model: str | None
     tier: Tier | None
@@ -102,7 +107,9 @@ def rarity(common: Ids) -> tuple[float, float, float, float]:
 
 def standardise(dense: Array, inputs: Inputs) -> Array:
     """Dense features (..., F) centred, scaled and clipped for the linear member."""
-    return np.clip((dense - inputs.center) / inputs.scale, -CLIP, CLIP)
+    z = (dense - inputs.center) / inputs.scale
+    np.maximum(z, -CLIP, out=z)
+    return np.minimum(z, CLIP, out=z)
 
 
 def sigmoid(z: Array) -> Array:
@@ -130,57 +137,73 @@ class Predictor:
         self._leaves = heads.leaves.ravel()
         self._offsets = np.arange(count * trees) * LEAF_CODES
         self._shape = (count, trees)
+        self._slopes = np.stack((heads.adequate[:, 0], heads.quality[:, 0]))
+        self._starts = np.stack((heads.adequate[:, 1], heads.quality[:, 1]))
+        self._bound_at, self._bound = heads.bound_at.tolist(), heads.bound.tolist()
 
     def logits(self, dense: Array, flags: NDArray[np.float32]) -> Array:
         """Log odds of the three members, shape (3, H), for dense features (F,) and presence flags (B,)."""
         heads = self._heads
         bits = np.packbits(dense[self._features] <= self._thresholds, axis=1, bitorder="little")
         leaves = self._leaves[bits[:, 0] + self._offsets].reshape(self._shape)
-        members = np.empty((3, self._shape[0]))
-        np.add.reduce(leaves, axis=1, dtype=np.float64, out=members[0])
-        members[1] = heads.linear @ standardise(dense, self._inputs)
-        members[2] = heads.hashed @ flags
-        return members + heads.intercepts.T
+        members = heads.intercepts.T.copy()
+        members[0] += np.add.reduce(leaves, axis=1, dtype=np.float64)
+        members[1] += heads.linear @ standardise(dense, self._inputs)
+        members[2] += heads.hashed @ flags
+        return members
 
     def predict(self, dense: Array, flags: NDArray[np.float32]) -> Prediction:
         """Calibrated figures of one prompt."""
-        heads = self._heads
-        blended = np.array(BLEND) @ self.logits(dense, flags)
-        p = sigmoid(heads.adequate[:, 0] * blended + heads.adequate[:, 1])
-        quality = sigmoid(heads.quality[:, 0] * blended + heads.quality[:, 1])
+        blended = _BLEND @ self.logits(dense, flags)
+        p, quality = sigmoid(self._slopes * blended + self._starts).tolist()
         usual = self._inputs.usual_unseen
-        novelty = max(0.0, (float(dense[len(NAMES) + 1]) - usual) / max(1.0 - usual, 1e-9))
-        bounds = [float(np.interp(one, at, low)) for one, at, low in zip(p, heads.bound_at, heads.bound, strict=True)]
-        chances = p.tolist()
-        lows = [min(bound, one) * (1.0 - novelty) for bound, one in zip(bounds, chances, strict=True)]
-        return Prediction(chances, lows, quality.tolist(), novelty)
+        novelty = max(0.0, (float(dense[_UNSEEN]) - usual) / max(1.0 - usual, 1e-9))
+        bounds = map(_interpolate, p, self._bound_at, self._bound)
+        lows = [min(bound, one) * (1.0 - novelty) for bound, one in zip(bounds, p, strict=True)]
+        return Prediction(p, lows, quality, novelty)
+
+
+def _interpolate(x: float, at: list[float], values: list[float]) -> float:
+    """Piecewise linear through (at, values), flat outside; a tenth of the time of `np.interp` for one point."""
+    right = bisect_right(at, x)
+    if right == 0:
+        return values[0]
+    if right == len(at):
+        return values[-1]
+    low, high = at[right - 1], at[right]
+    return values[right - 1] + (values[right] - values[right - 1]) * (x - low) / (high - low)
 
 
 class TrainedEstimator:
     """Serves a fitted model. Without `serving`, every head is evaluated for every request."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, names: dict[str, int] | None = None) -> None:
+        """`names` says which head answers for which model name; by default each for its own."""
+        if names is None:
+            names = {head.model: index for index, head in enumerate(model.info) if head.model is not None}
+        tiers = {head.tier: index for index, head in enumerate(model.info) if head.tier is not None}
+        keep = sorted({*names.values(), *tiers.values()})
+        at = {old: new for new, old in enumerate(keep)}
         self.model = model
-        self._names = {h.model: i for i, h in enumerate(model.info) if h.model is not None}
-        self._tiers = {h.tier: i for i, h in enumerate(model.info) if h.tier is not None}
-        self._predictor = Predictor(model.inputs, model.heads)
+        self._names = {name: at[index] for name, index in names.items()}
+        self._tiers = {tier: at[index] for tier, index in tiers.items()}
+        self._predictor = Predictor(model.inputs, model.heads.take(keep))
 
     def serving(self, models: Iterable[tuple[str, Tier]]) -> TrainedEstimator:
         """The same estimator, narrowed to the heads that these models (name, tier) need, and to heads that can be
         compared: those fitted on the same files. Where no such set covers the models, each gets its tier's head."""
-        wanted = dict.fromkeys(models)
-        matches = {name: best_match(name, self._names) for name, _ in wanted}
-        found = {name: self._names[match] for name, match in matches.items() if match is not None}
-        files = {self.model.info[index].files for index in found.values()}
-        covered = len(found) == len(wanted) or all(self.model.info[i].files in files for i in self._tiers.values())
-        names = found if len(files) == 1 and covered else {}
-        keep = sorted({*names.values(), *self._tiers.values()})
-        at = {old: new for new, old in enumerate(keep)}
-        narrow = TrainedEstimator.__new__(TrainedEstimator)
-        narrow._names = {name: at[index] for name, index in names.items()}
-        narrow._tiers = {tier: at[index] for tier, index in self._tiers.items()}
-        narrow._predictor = Predictor(self.model.inputs, self.model.heads.take(keep))
-        return narrow
+        info = self.model.info
+        known = {head.model: index for index, head in enumerate(info) if head.model is not None}
+        tiers = {head.tier: index for index, head in enumerate(info) if head.tier is not None}
+        found, used = {}, set()
+        for name, tier in models:
+            match = best_match(name, known)
+            index = tiers.get(tier) if match is None else known[match]
+            if match is not None:
+                found[name] = known[match]
+            if index is not None:
+                used.add(info[index].files)
+        return TrainedEstimator(self.model, found if len(used) == 1 else {})
 
     def dense(self, request: Request) -> tuple[Array, NDArray[np.float32]]:
         """Dense features (F,) and presence flags (B,) of a request."""
@@ -204,7 +227,7 @@ class TrainedEstimator:
             use_case=use_case(request.prompt, dense[: len(NAMES)]),
             estimates={name: said.p[index] for name, index in self._names.items()},
             tiers=tiers,
-            features=tuple((name, float(dense[POSITION[name]])) for name in EVIDENCE),
+            features=tuple(zip(EVIDENCE, dense[_EVIDENCE_AT].tolist(), strict=True)),
             lows={name: said.low[index] for name, index in self._names.items()},
             tier_lows=tier_lows,
             qualities={name: said.quality[index] for name, index in self._names.items()},

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from router.complexity.features import USE_CASES
 from router.domain.deployment import Deployment, Tier
 from router.domain.errors import PolicyError
 from router.domain.slo import Indicator, Match, Objective, Objectives, Parameters, QualityFloor, RequestClass
@@ -148,6 +149,7 @@ def _check_matches(written: Sequence[_Written]) -> Iterator[PolicyError]:
         tokens = spec.match.input_tokens
         if tokens.min is not None and tokens.max is not None and tokens.min > tokens.max:
             yield source.problem((*path, "match", "input_tokens"), "`min` is above `max`: nothing matches")
+        yield from _check_use_cases(source, path, spec)
         if _match(spec.match) == Match():
             if catch_all is not None:
                 message = f"`{spec.name}` matches everything, and so does `{catch_all}`: give one a `match`"
@@ -156,6 +158,14 @@ def _check_matches(written: Sequence[_Written]) -> Iterator[PolicyError]:
         elif spec.name == DEFAULT_CLASS:
             message = "the class `default` takes what no other class matches: drop its `match`, or rename it"
             yield source.problem((*path, "match"), message, key=True)
+
+
+def _check_use_cases(source: Source, path: Path, spec: ClassSpec) -> Iterator[PolicyError]:
+    """A use case that no prompt is ever taken for."""
+    for i, name in enumerate(spec.match.use_cases):
+        if name not in USE_CASES and not any(c in name for c in "*?["):
+            message = f"no use case is called `{name}`{suggestion(name, USE_CASES) or ':'} there are {', '.join(USE_CASES)}"
+            yield source.problem((*path, "match", "use_cases", i), message)
 
 
 def _check_terms(source: Source, path: Path, terms: ClassTerms) -> Iterator[PolicyError]:

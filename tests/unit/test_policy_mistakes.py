@@ -56,6 +56,11 @@ MISTAKES = {
         "class.objectives[0].indicator",
         "`e2d` is not one of ttft, tpot, e2e, availability, did you mean `e2e`?",
     ),
+    "unknown use case": Mistake(
+        "class:\n  name: a\n  match:\n    use_cases: [chat, ▸sumarization]\n",
+        "class.match.use_cases[1]",
+        "no use case is called `sumarization`, did you mean `summarization`?",
+    ),
     "missing name": Mistake("classes:\n  - ▸priority: 1\n", "classes[0]", "missing required field `name`"),
     "missing threshold": Mistake(
         "class:\n  name: a\n  objectives:\n    ttft: ▸{target: 0.9}\n",

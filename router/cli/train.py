@@ -1,0 +1,100 @@
+"""`router train`: outcomes in, one artefact out."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from router.complexity import artefact
+from router.complexity.artefact import File
+from router.complexity.evaluate import read_outcomes
+from router.complexity.train import Source
+from router.complexity.train import train as fit
+from router.domain.errors import RouterError
+
+
+def train(
+    outcomes: Annotated[list[Path], typer.Argument(help="Outcomes: JSON lines, plain or gzipped.")],
+    out: Annotated[Path, typer.Option(help="Write the artefact here.")],
+    small: Annotated[list[str] | None, typer.Option(help="A model that stands for the small tier; repeatable.")] = None,
+    large: Annotated[list[str] | None, typer.Option(help="A model that stands for the large tier; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed and files give the same artefact.")] = 0,
+    compact: Annotated[bool, typer.Option("--compact", help="n-gram weights in 16 bits: half the size.")] = False,
+) -> None:
+    """Fit P(adequate) of every model in the files, and of each tier for models nobody has measured.
+
+    Examples:
+
+        router train outcomes.jsonl --out model.artefact
+
+        router train mmlu.jsonl.gz mine.jsonl --small llama-3.1-8b --large llama-3.1-70b --out model.artefact
+
+        ROUTER_ARTEFACT=model.artefact router serve
+
+    A line of outcomes: `{"prompt": "...", "source": "faq", "outcomes": {"llama-3.1-8b": {"quality": 1.0}, ...}}`.
+    Quality is in [0, 1]. Without `--small` and `--large` the tiers are split at the middle of the models' means.
+    The artefact holds weights and digests, no prompt; reading one runs no code.
+    """
+    sources = read_files(outcomes)
+    with progress_bar() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            task = tasks.setdefault(what, bar.add_task(what) if what not in tasks else tasks[what])
+            bar.update(task, completed=done, total=total)
+
+        fitted = fit(sources, small=small or (), large=large or (), seed=seed, progress=show)
+    data = artefact.dump(fitted.model, fitted.lineage, half=compact)
+    try:
+        out.write_bytes(data)
+    except OSError as error:
+        raise RouterError(f"{out}: {error.strerror}") from None
+    _report(fitted, data, out)
+
+
+def read_files(paths: Sequence[Path]) -> list[Source]:
+    """Outcome files, parsed; `RouterError` says which cannot be read and why."""
+    sources = []
+    for path in paths:
+        try:
+            raw = path.read_bytes()
+            text = gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw
+        except OSError as error:
+            raise RouterError(f"{path}: {error.strerror or error}", code="invalid_outcomes") from None
+        except (EOFError, zlib.error) as error:
+            raise RouterError(f"{path}: {error}", code="invalid_outcomes") from None
+        examples = read_outcomes(text.splitlines(), str(path))
+        sources.append(Source(File(path.name, hashlib.sha256(raw).hexdigest(), len(examples)), examples))
+    return sources
+
+
+def progress_bar() -> Progress:
+    """A bar on standard error where somebody looks."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def _report(fitted: artefact.Artefact, data: bytes, out: Path) -> None:
+    console = Console()
+    for file in fitted.lineage.files:
+        console.print(f"fitted on {file.name}: {file.rows} prompts, sha256 {file.sha256[:16]}", highlight=False)
+    console.print()
+    table = Table(
+        "model", "rows", "adequate", "AUC", "Brier", "ECE", title="out of fold, 5 folds", title_justify="left"
+    )
+    for row in fitted.lineage.calibration:
+        shown = "-" if row.auc is None else f"{row.auc:.3f}"
+        figures = (f"{row.adequate_ratio:.3f}", shown, f"{row.brier:.4f}", f"{row.ece:.4f}")
+        table.add_row(row.subject, str(row.rows), *figures)
+    console.print(table)
+    console.print(f"{out}: {len(data)} bytes\n{artefact.digest(data)}", highlight=False, soft_wrap=True)
