@@ -65,7 +65,7 @@ _CHOICES: Final = (
     "stem_overlap",
     "choice_repeats",
 )
-_CUES: Final = (b"of the following", b"of the above", b"__", b"```", b" ii")
+_CUES: Final = (b"of the following", b"of the above", b"__", b"```")
 _OPENINGS: Final = ("which", "what", "how", "why", "who", "when", "if", "a", "the", "in")
 _ENDINGS: Final = ("?", ":", ".")
 _TALK: Final = ("log_turns", "log_system_chars", "log_earlier_chars", "log_tools", "log_images", "json_output")
@@ -112,6 +112,8 @@ _BEFORE_LABEL: Final = b"(\n"
 _AFTER_LABEL: Final = b").:"
 _COUNTED: Final = [_CHAR_NAMES.index(name) for name in ("newline", "stop", "question")]
 _LONGEST: Final = 16
+_DISTINCT_SHIFT: Final = 2
+"""Distinct words are counted in a table of SLOTS / 4: 2 % of 500 words share a place."""
 _LENGTH_TABLE: Final = np.array(
     [[n, n <= 3, n >= 8, n >= 11] for n in range(_LONGEST + 1)], np.float64
 )  # columns: mean, short, long, very long
@@ -132,7 +134,7 @@ def measure(prompt: Prompt, scanned: Scan) -> Row:
         log1p(words),
         *map(log1p, chars[_COUNTED].tolist()),
         *_words_and_choices(scanned, labels, lengths),
-        *[cue in scanned.folded for cue in _CUES],
+        *[cue[:1] in scanned.folded and cue in scanned.folded for cue in _CUES],
         *_edges(scanned, stem_end),
         *_talk(prompt),
     )
@@ -159,7 +161,7 @@ def _words_and_choices(scanned: Scan, labels: list[int], lengths: Ids) -> tuple[
     stem = labels[0] if labels else words
     first = np.frombuffer(scanned.raw, np.uint8)[scanned.starts]
     capital, number = _CAPITAL[first], _DIGIT[first]
-    slots, seen = scanned.slots, np.zeros(SLOTS, np.bool_)
+    slots, seen = scanned.slots >> _DISTINCT_SHIFT, np.zeros(SLOTS >> _DISTINCT_SHIFT, np.bool_)
     seen[slots[stem:]] = True
     distinct = np.count_nonzero(seen)
     overlap = np.count_nonzero(seen[slots[:stem]])

@@ -144,6 +144,6 @@ def presence(scanned: Scan) -> Flags:
     words, chars = flags[:WORD_BUCKETS], flags[WORD_BUCKETS:]
     words[word_buckets(scanned)] = 1.0
     chars[char_buckets(scanned)] = 1.0
-    words *= 1.0 / max(float(np.add.reduce(words)), 1.0) ** 0.5
-    chars *= 1.0 / max(float(np.add.reduce(chars)), 1.0) ** 0.5
+    words *= 1.0 / max(float(words @ words), 1.0) ** 0.5
+    chars *= 1.0 / max(float(chars @ chars), 1.0) ** 0.5
     return flags

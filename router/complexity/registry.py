@@ -20,11 +20,16 @@ def load_estimator(data: bytes) -> TrainedEstimator:
     return TrainedEstimator(load(data).model)
 
 
-def default_estimator() -> TrainedEstimator:
-    """The shipped prior. The import system reads it, as it reads the code it belongs to."""
-    data = pkgutil.get_data(__package__, PRIOR)
+def shipped_prior() -> TrainedEstimator:
+    """The shipped artefact with all its heads. The import system reads it, as it reads the code it belongs to."""
+    data = pkgutil.get_data("router.complexity", PRIOR)
     assert data is not None
     return load_estimator(data)
+
+
+def default_estimator() -> TrainedEstimator:
+    """The shipped prior by tier: what is known before anything is known of the deployments' own models."""
+    return shipped_prior().serving(())
 
 
 ESTIMATORS: Final[dict[str, Callable[[], Estimator]]] = {

@@ -41,7 +41,7 @@ from router.domain.errors import RouterError
 
 FOLDS: Final = 5
 LEAST_ROWS: Final = 50
-TREES: Final = 60
+TREES: Final = 120
 LINEAR_C: Final = 0.001
 HASHED_C: Final = 0.2
 _BOUND_Z: Final = 1.645
@@ -272,11 +272,11 @@ def fit_members(
     rows = subject.rows[inside][index]
     trees = HistGradientBoostingClassifier(
         max_iter=TREES,
-        learning_rate=0.04,
+        learning_rate=0.02,
         max_leaf_nodes=SPLITS + 1,
         min_samples_leaf=30,
         l2_regularization=10.0,
-        max_features=0.2,
+        max_features=0.1,
         early_stopping=False,
         random_state=seed,
     )

@@ -16,6 +16,7 @@ from router.stats.least_squares import ScaledFit
 _MULTIPLIER_HALF_LIFE_S = 3.0
 _MARGIN_SIGMAS = 2.33
 """Standard normal quantile of .99."""
+_LEAST_S = 1e-6
 _PRIOR = BatchProfile(base_s=0.05, per_item_s=0.005)
 
 
@@ -41,16 +42,21 @@ class BatchTuner:
     def observe(self, items: int, seconds: float, *, now: float) -> None:
         """A batch of `items` took this long."""
         theta = self._fit.theta
-        shape = self._prior.base_s * theta[0] + self._prior.per_item_s * theta[1] * items
+        seconds = max(seconds, _LEAST_S)
+        shape = max(self._prior.base_s * theta[0] + self._prior.per_item_s * theta[1] * items, _LEAST_S)
         self._log_k.update(max(-2.5, min(2.5, math.log(seconds / shape))), now=now)
         self._fit.add((self._prior.base_s, self._prior.per_item_s * items), seconds * math.exp(-self._log_k.mean))
         if self._fit.samples % 16 == 0:
             self._fit.solve()
 
     def size(self, waiting: int, slack_s: float | None) -> int:
-        """Items to take now: all that still lets the oldest, with `slack_s` left, be in time; at least one."""
+        """Items to take now: all that still lets the oldest, with `slack_s` left, be in time; at least one.
+
+        Where no size can save the oldest, as many as there are: a batch under the stability batch of the arrival rate
+        would make all who come later late too.
+        """
         most = min(waiting, self.max_items)
-        if slack_s is None:
+        if slack_s is None or self.upper_s(1) > slack_s:
             return most
         while most > 1 and self.upper_s(most) > slack_s:
             most -= 1

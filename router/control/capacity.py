@@ -49,8 +49,14 @@ class Quota:
         """Give back (or take) the difference once the length is known."""
         self.output.level = min(self.output.capacity, self.output.level + reserved_output - used_output)
 
-    def on_throttled(self) -> None:
+    def fits(self, input_tokens: float, output_tokens: float) -> bool:
+        """Whether full buckets would ever hold a call of this size."""
+        return input_tokens <= self.input.capacity and output_tokens <= self.output.capacity
+
+    def on_throttled(self, *, now: float) -> None:
         """The backend says it is empty: believe it."""
+        self.input.refill(now)
+        self.output.refill(now)
         self.input.level = min(self.input.level, 0.0)
         self.output.level = min(self.output.level, 0.0)
 

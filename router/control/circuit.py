@@ -1,8 +1,9 @@
 """May this deployment be called at all?
 
 A circuit per deployment: OK -> OPEN after repeated failures, OPEN -> PROBING when its cool-down is over, PROBING lets
-one call through: success closes it, failure opens it for longer. A throttle is not a failure: it closes the door for as
-long as the backend said, and the later of two ends holds.
+one call through: its success closes the circuit, its failure opens it for longer, and what other calls still in flight
+do meanwhile decides nothing. A throttle is not a failure: it closes the door for as long as the backend said, and the
+later of two ends holds.
 """
 
 from __future__ import annotations
@@ -13,23 +14,28 @@ _FAILURES_TO_OPEN = 3
 _COOLDOWN_S = 1.0
 _COOLDOWN_MAX_S = 30.0
 _THROTTLE_S = 1.0
+_THROTTLE_MAX_S = 300.0
+"""A backend that says to stay away for longer is asked again after this."""
 _BREAKING = frozenset(
     {
         "unreachable",
         "backend_overloaded",
         "protocol_error",
         "backend_error",
+        "timeout",
         "timeout_connect",
         "timeout_first_token",
         "timeout_gap",
     }
 )
+_BREAKING_AT_ONCE = frozenset({"backend_forbidden"})
+"""Trying again will not help until somebody has changed a key."""
 
 
 class Circuit:
-    """Health of one deployment, from how its calls ended."""
+    """Health of one deployment, from how its calls ended. Calls are told apart by their attempt id."""
 
-    __slots__ = ("_cooldown_s", "_failures", "_probe_out", "_until", "health", "reason", "throttled_until")
+    __slots__ = ("_cooldown_s", "_failures", "_probe", "_until", "health", "reason", "throttled_until")
 
     def __init__(self) -> None:
         self.health = Health.OK
@@ -38,7 +44,7 @@ class Circuit:
         self._failures = 0
         self._cooldown_s = _COOLDOWN_S
         self._until = 0.0
-        self._probe_out = False
+        self._probe: str | None = None
 
     def blocked(self, *, now: float) -> str | None:
         """Why no call may go there now, or `None`."""
@@ -50,47 +56,48 @@ class Circuit:
             if now < self._until:
                 return f"circuit open for {self._until - now:.1f} s more ({self.reason})"
             return None
-        return "probing" if self._probe_out else None
+        return None if self._probe is None else "probing"
 
-    def on_sent(self, *, now: float) -> bool:
-        """A call goes out; true when that makes it the probe."""
+    def on_sent(self, attempt: str, *, now: float) -> None:
+        """A call goes out; the first after the cool-down is the probe."""
         if self.health is Health.OPEN and now >= self._until:
             self.health = Health.PROBING
-        if self.health is Health.PROBING and not self._probe_out:
-            self._probe_out = True
-            return True
-        return False
+        if self.health is Health.PROBING and self._probe is None:
+            self._probe = attempt
 
-    def on_alive(self) -> bool:
-        """A first token or an answer came; true when that closed the circuit."""
-        self._failures = 0
-        if self.health is Health.OK:
-            return False
+    def on_alive(self, attempt: str) -> None:
+        """A first token or an answer came."""
+        if self.health is not Health.OK and attempt != self._probe:
+            return
         self.health, self.reason = Health.OK, ""
-        self._probe_out, self._cooldown_s = False, _COOLDOWN_S
-        return True
+        self._failures, self._probe, self._cooldown_s = 0, None, _COOLDOWN_S
 
-    def on_failed(self, code: str, retry_after_s: float | None, *, now: float) -> bool:
-        """A call failed; true when that opened the circuit."""
+    def on_failed(self, attempt: str, code: str, retry_after_s: float | None, *, now: float) -> None:
+        """A call failed."""
+        probing = attempt == self._probe
+        if probing:
+            self._probe = None
         if code == "throttled":
-            self._probe_out = False
-            self.throttled_until = max(self.throttled_until, now + (retry_after_s or _THROTTLE_S))
-            return False
-        if code not in _BREAKING:
-            self._probe_out = False
-            return False
+            wait = min(retry_after_s or _THROTTLE_S, _THROTTLE_MAX_S)
+            self.throttled_until = max(self.throttled_until, now + wait)
+        elif code in _BREAKING_AT_ONCE:
+            self._open(code, _COOLDOWN_MAX_S, now=now)
+        elif code in _BREAKING:
+            self._count(code, retry_after_s or 0.0, probing=probing, now=now)
+
+    def _count(self, code: str, retry_after_s: float, *, probing: bool, now: float) -> None:
         self._failures += 1
-        probing = self.health is Health.PROBING
-        if not probing and self._failures < _FAILURES_TO_OPEN:
-            return False
-        if self.health is Health.OPEN:
-            return False
         if probing:
             self._cooldown_s = min(2.0 * self._cooldown_s, _COOLDOWN_MAX_S)
-        self.health, self.reason, self._probe_out = Health.OPEN, code, False
-        self._until = max(self._until, now + max(self._cooldown_s, retry_after_s or 0.0))
-        return True
+        elif self.health is not Health.OK or self._failures < _FAILURES_TO_OPEN:
+            return
+        self._open(code, max(self._cooldown_s, min(retry_after_s, _THROTTLE_MAX_S)), now=now)
 
-    def on_withdrawn(self) -> None:
+    def _open(self, code: str, cooldown_s: float, *, now: float) -> None:
+        self.health, self.reason = Health.OPEN, code
+        self._until = max(self._until, now + cooldown_s)
+
+    def on_withdrawn(self, attempt: str) -> None:
         """A call was cancelled before it told anything."""
-        self._probe_out = False
+        if attempt == self._probe:
+            self._probe = None

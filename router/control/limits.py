@@ -27,6 +27,10 @@ class Limit(Protocol):
 
     value: float
 
+    def rebound(self, low: float, high: float) -> None:
+        """Take the operator's new bounds."""
+        ...
+
     def update(
         self,
         model: StepModel,
@@ -45,6 +49,10 @@ class FixedLimit:
 
     def __init__(self, value: float) -> None:
         self.value = value
+
+    def rebound(self, low: float, high: float) -> None:
+        """The operator wrote another."""
+        self.value = high
 
     def update(
         self,
@@ -69,6 +77,11 @@ class StepModelLimit:
         self.deployment, self.low, self.high = deployment, low, high
         self.value = high
         self._told = high
+
+    def rebound(self, low: float, high: float) -> None:
+        """Take new bounds and stay where it is, as far as they allow."""
+        self.low, self.high = low, high
+        self.value = min(max(self.value, low), high)
 
     def update(
         self,

@@ -6,7 +6,7 @@ from router.complexity.estimator import Estimator
 from router.core.ticket import Ticket
 from router.domain.errors import Expired, RequestError
 from router.domain.request import Request
-from router.domain.slo import RequestClass
+from router.domain.slo import PastDeadline, RequestClass
 from router.policy.match import ClassMatcher
 from router.policy.policy import Policy
 
@@ -25,10 +25,12 @@ class Admission:
         """A ticket for the request; raises `RequestError` or `Expired`."""
         scored = self._estimator.estimate(request)
         request_class = self._matcher.classify(request, scored.use_case)
-        deadline = request.deadline
+        deadline, aim = request.deadline, request.deadline
         if request_class.deadline_s is not None:
             due = request.arrived + request_class.deadline_s
-            deadline = due if deadline is None else min(deadline, due)
+            aim = due if aim is None else min(aim, due)
+            if request_class.past_deadline is PastDeadline.FAIL:
+                deadline = aim
         if deadline is not None and deadline <= now:
             raise Expired("the deadline had passed when the request arrived")
         return Ticket(
@@ -38,6 +40,7 @@ class Admission:
             policy=self.policy,
             forced=self._forced(request, request_class),
             deadline=deadline,
+            aim=aim,
         )
 
     def _forced(self, request: Request, request_class: RequestClass) -> str | None:

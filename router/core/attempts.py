@@ -6,8 +6,6 @@ wrong, and no more often than the class allows. A budget over all requests keeps
 
 from __future__ import annotations
 
-from msgspec import Struct
-
 from router.core.ticket import Ticket
 from router.domain.errors import BackendError
 
@@ -15,6 +13,8 @@ _SHARE = 0.2
 _BURST = 20.0
 _BACKOFF_S = 0.2
 _BACKOFF_MAX_S = 5.0
+_ELSEWHERE = frozenset({"backend_forbidden"})
+"""Hopeless there, but another deployment may well answer."""
 
 
 class RetryBudget:
@@ -35,33 +35,33 @@ class RetryBudget:
         return True
 
 
-class Again(Struct, frozen=True):
-    """Decide once more after `after_s` seconds; `elsewhere` when another deployment is left untried."""
-
-    after_s: float
-    elsewhere: bool
-
-
 def next_step(
-    ticket: Ticket, error: BackendError, budget: RetryBudget, *, routable: frozenset[str], streamed: bool, now: float
-) -> Again | None:
-    """What to do after this failure; `None` gives up. `routable` are the deployments the class may use; `streamed`
-    says that the pieces of an answer go out as they come."""
-    if (streamed and ticket.first_token is not None) or not error.retryable:
+    ticket: Ticket,
+    error: BackendError,
+    budget: RetryBudget,
+    *,
+    routable: frozenset[str],
+    streamed: bool,
+    now: float,
+) -> float | None:
+    """Seconds after which to decide once more; `None` gives up. `routable` are the deployments that may serve it;
+    `streamed` says that the pieces of an answer go out as they come."""
+    if (streamed and ticket.first_token is not None) or not (error.retryable or error.code in _ELSEWHERE):
         return None
     if ticket.attempts > ticket.request_class.max_retries:
         return None
     assert ticket.view is not None
     ticket.tried |= {ticket.view.deployment.name}
-    left = routable - ticket.tried
     wait = 0.0
-    if not left:
+    if not routable - ticket.tried:
+        if error.code in _ELSEWHERE:
+            return None
         ticket.tried = frozenset()
         wait = min(_BACKOFF_S * 2.0 ** (ticket.attempts - 1), _BACKOFF_MAX_S)
         wait = max(wait, error.retry_after_s or 0.0)
     if ticket.deadline is not None and now + wait >= ticket.deadline:
         return None
-    if not budget.take():
+    if wait > ticket.policy.bounds.queue_wait_s or not budget.take():
         return None
     ticket.first_token = None
-    return Again(wait, bool(left))
+    return wait

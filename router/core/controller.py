@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 
 from router.complexity.estimator import Estimator
-from router.control.batching import BatchTuner
 from router.control.limits import FixedLimit
 from router.core.admission import Admission
 from router.core.attempts import RetryBudget
@@ -16,22 +15,21 @@ from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.core.views import Viewer
 from router.domain.decision import Candidate, Decision, DecisionId, Exclusion, Prices
-from router.domain.deployment import Deployment, DeploymentName, Tier
+from router.domain.deployment import DeploymentName, Tier
 from router.domain.errors import Expired, Rejected, RequestError
 from router.domain.events import Event, HealthChanged, LoadObserved, PolicyApplied
 from router.domain.outcome import Attempt, AttemptId
 from router.domain.request import Request
-from router.domain.slo import PastDeadline
 from router.domain.view import DeploymentView, ScrapedLoad
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
 from router.policy.diff import difference
 from router.policy.policy import Policy
-from router.routing.filters import PASSING, serves
+from router.routing.filters import PASSING, Filter, may_serve
 from router.routing.need import Need
 from router.routing.profile import Profile, standard
 
-_NEVER_FITS = frozenset({"lacks_capability", "context_too_long"})
+_NEVER_FITS = frozenset({"lacks_capability", "context_too_long", "exceeds_quota"})
 
 
 class Hold:
@@ -100,15 +98,16 @@ class Controller:
         candidates: list[Candidate] = []
         excluded: list[Exclusion] = []
         for member in self.fleet.members.values():
-            view = self._viewer.view(member, ticket, now=now, paced=profile.paced)
-            for test in profile.filters:
-                why = test(view, need)
-                if why is not None:
-                    excluded.append(why)
-                    break
-            else:
+            view = self._viewer.view(member, ticket, now=now)
+            why = _excluded(view, need, profile.filters)
+            if why is None:
                 views.append(view)
                 candidates.append(profile.scorer(view, need))
+            else:
+                excluded.append(why)
+            if not ticket.looked and (why is None or why.code == "at_limit"):
+                member.price.observe(view.pressure, now=now)
+        ticket.looked = True
         if not candidates:
             return _none(excluded)
         index, probabilities = profile.picker.pick(candidates, views, need, rng=self._rng)
@@ -117,8 +116,7 @@ class Controller:
         weighed = tuple(
             Candidate(c.deployment, c.score, c.terms, p) for c, p in zip(candidates, probabilities, strict=True)
         )
-        if not ticket.attempts:
-            self.duals.on_served(ticket.request_class, views[index], views, now=now)
+        self.duals.on_decided(ticket, views[index], views, now=now)
         prices = Prices(need.floor_price, need.usd_price, {v.deployment.name: v.capacity_price for v in views})
         decision = self._decision(ticket, need, index, weighed, tuple(excluded), prices)
         ticket.decision, ticket.view = decision, views[index]
@@ -184,36 +182,28 @@ class Controller:
             deployment=view.deployment,
             number=ticket.attempts,
             started=now,
-            deadline=None if request_class.past_deadline is PastDeadline.ANSWER_LATE else ticket.deadline,
+            deadline=ticket.deadline,
             stream=request.stream or objectives.ttft is not None or objectives.tpot is not None,
             max_tokens=parameters.max_tokens if request.max_tokens is None else None,
             temperature=parameters.temperature,
             top_p=parameters.top_p,
         )
+        member = self.fleet.members[view.deployment.name]
         permit = Permit(
             attempt,
+            member,
             predicted_ttft_s=view.ttft_s,
             predicted_tpot_s=view.tpot_s,
             expected_tokens=view.output_tokens,
-            work_s=view.work_s,
         )
-        self.fleet.members[view.deployment.name].open(permit, view, now=now)
+        member.open(permit, view, now=now)
         self.memory.remember(ticket, view)
         return attempt, permit
 
     def routable(self, ticket: Ticket) -> frozenset[str]:
-        """Deployments that the ticket's class, or its sender, allows."""
-        allowed = (
-            d
-            for d in self.policy.deployments
-            if (ticket.forced in (d.name, d.group, d.model) if ticket.forced else serves(ticket.request_class, d))
-        )
-        return frozenset(d.name for d in allowed if ticket.request.needs <= d.capabilities)
-
-    def tuner(self, deployment: Deployment) -> BatchTuner | None:
-        """The batch tuner of a deployment that takes batches."""
-        member = self.fleet.members.get(deployment.name)
-        return None if member is None else member.batch
+        """Deployments that may serve the ticket as far as its class, its sender and its size allow."""
+        need = Need(ticket.request, ticket.request_class, 0.0, 0.0, forced=ticket.forced)
+        return frozenset(d.name for d in self.policy.deployments if may_serve(d, need) is None)
 
     def on_load(self, load: ScrapedLoad) -> None:
         """A server told its own load: what of it is not ours is added to what we see."""
@@ -223,31 +213,32 @@ class Controller:
 
     def tick(self, *, now: float) -> list[Event]:
         """Overdue calls, limits and prices; a few times a second."""
-        events = self.duals.tick(self.fleet.members.values(), now=now)
-        for member in self.fleet.members.values():
-            self._notice_overdue(member, now)
-            member.account.remember(now)
-            update = member.retune(self._tightest_tpot, now=now)
+        members = self.fleet.members.values()
+        events = self.duals.tick(members, now=now)
+        for member in members:
+            update = member.beat(self._tightest_tpot, now=now)
             if update is not None:
                 events.append(update)
+            events += self.health(member)
             events.append(_observed(member, now))
         return events
 
     @staticmethod
-    def _notice_overdue(member: Member, now: float) -> None:
-        """The longest silence counts as an observation: at least this slow."""
-        permit = next(iter(member.account.overdue()), None)
-        if permit is None:
-            return
-        waited = now - permit.attempt.started
-        if waited > 1.5 * permit.predicted_ttft_s + 0.1:
-            member.latency.observe_overdue(permit.predicted_ttft_s, waited, now=now)
+    def health(member: Member) -> list[Event]:
+        """The event of a change of health since the last was told."""
+        old, new = member.told_health, member.circuit.health
+        if new is old:
+            return []
+        member.told_health = new
+        return [HealthChanged(member.deployment.name, old.value, new.value, member.circuit.reason)]
 
-    @staticmethod
-    def health(member: Member, old: str) -> list[Event]:
-        """The event of a change of health, if there was one."""
-        new = member.circuit.health.value
-        return [] if new == old else [HealthChanged(member.deployment.name, old, new, member.circuit.reason)]
+
+def _excluded(view: DeploymentView, need: Need, filters: tuple[Filter, ...]) -> Exclusion | None:
+    for test in filters:
+        why = test(view, need)
+        if why is not None:
+            return why
+    return None
 
 
 def _none(excluded: list[Exclusion]) -> Hold:
@@ -257,6 +248,8 @@ def _none(excluded: list[Exclusion]) -> Hold:
     details = "; ".join(f"{e.deployment}: {e.detail}" for e in excluded if e.code != "not_allowed")
     if codes & _NEVER_FITS and codes <= _NEVER_FITS | {"not_allowed"}:
         raise RequestError(f"no deployment can take this request: {details}", code="unsupported")
+    if "too_dear" in codes:
+        raise Rejected(f"no deployment is cheap enough for this request: {details}", code="over_budget")
     raise Rejected(f"no deployment may serve this request: {details or 'the class allows none'}", code="no_deployment")
 
 
@@ -279,6 +272,6 @@ def _observed(member: Member, now: float) -> LoadObserved:
         None if isinstance(member.limit, FixedLimit) else member.limit.value,
         account.waiting_tokens,
         round(load.context_tokens),
-        account.in_flight / member.limit.value,
+        member.saturation_ratio(now=now),
         member.latency.multiplier,
     )

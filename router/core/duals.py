@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 
 from router.core.fleet import Member
+from router.core.ticket import Ticket
 from router.domain.events import Event, PriceUpdate
 from router.domain.slo import FloorUnderOverload, Goal, RequestClass
 from router.domain.view import DeploymentView
 from router.policy.policy import Policy
+from router.routing.filters import serves
 from router.slo.pacing import FloorPrice
 from router.stats.ewma import Ewma
 
@@ -24,14 +26,15 @@ class Duals:
     def __init__(self, policy: Policy) -> None:
         self.floors: dict[str, FloorPrice] = {}
         self._dearest: dict[str, Ewma] = {}
-        self._told: dict[str, float] = {}
-        self.scarcity = 0.0
-        """The highest capacity price in force."""
+        self._told: dict[tuple[str, str], float] = {}
+        self._scarcity: dict[str, float] = {}
+        """By class, the highest capacity price among the deployments that may serve it."""
         self.adopt(policy)
 
     def adopt(self, policy: Policy) -> None:
         """Take a policy's floors and bounds; a class that stays keeps its price."""
         self._usd_per_useful = policy.usd_per_useful
+        self._classes = tuple(c for c in policy.classes if c.floor is not None)
         floors = {}
         for request_class in policy.classes:
             if request_class.floor is None:
@@ -39,13 +42,12 @@ class Duals:
             fresh = FloorPrice(request_class.floor, high=policy.bounds.floor_price_max)
             old = self.floors.get(request_class.name)
             if old is not None:
-                fresh.value, fresh.served, fresh.adequate = (
-                    min(old.value, fresh.high),
-                    old.served,
-                    old.adequate,
-                )
+                fresh.value = min(old.value, fresh.high)
             floors[request_class.name] = fresh
         self.floors = floors
+        kept = {c.name for c in policy.classes} | {d.name for d in policy.deployments}
+        self._dearest = {n: e for n, e in self._dearest.items() if n in kept}
+        self._told = {k: p for k, p in self._told.items() if k[1] in kept}
 
     def floor(self, request_class: RequestClass) -> float:
         """Price of a unit of adequacy above the floor. Where the floor may give, it gives as capacity runs short."""
@@ -53,7 +55,7 @@ class Duals:
         if price is None:
             return 0.0
         if price.under_overload is FloorUnderOverload.DEGRADE:
-            return price.value * max(1.0 - self.scarcity / _SCARCE, 0.0)
+            return price.value * max(1.0 - self._scarcity.get(request_class.name, 0.0) / _SCARCE, 0.0)
         return price.value
 
     def usd(self, request_class: RequestClass) -> float:
@@ -64,36 +66,46 @@ class Duals:
                 return 1.0 / dearest.mean
         return 1.0 / self._usd_per_useful
 
-    def on_served(
-        self,
-        request_class: RequestClass,
-        chosen: DeploymentView,
-        views: Iterable[DeploymentView],
-        *,
-        now: float,
+    def on_decided(
+        self, ticket: Ticket, chosen: DeploymentView, views: Sequence[DeploymentView], *, now: float
     ) -> None:
-        """A request is going to be served by `chosen` out of `views`."""
+        """A request is going to be served by `chosen` out of `views`. What a sender forced does not count."""
+        request_class = ticket.request_class
         floor = self.floors.get(request_class.name)
-        if floor is not None:
-            floor.on_served(chosen.p_adequate)
+        if floor is not None and ticket.forced is None and ticket.floor_counted is None:
+            ticket.floor_counted = chosen.p_adequate
+            floor.on_served(chosen.p_adequate, max(view.p_adequate for view in views))
         if request_class.goal is Goal.COST:
             dearest = max(view.cost_usd for view in views)
             if request_class.name not in self._dearest:
                 self._dearest[request_class.name] = Ewma(_COST_HALF_LIFE_S, mean=dearest)
             self._dearest[request_class.name].update(dearest, now=now)
 
+    def on_ended(self, ticket: Ticket, p_adequate: float | None) -> None:
+        """A request has been served as well as `p_adequate`, or not at all: set right what was counted."""
+        floor, counted = self.floors.get(ticket.request_class.name), ticket.floor_counted
+        if floor is not None and counted is not None and p_adequate != counted:
+            floor.on_changed(counted, p_adequate)
+
     def tick(self, members: Collection[Member], *, now: float) -> list[Event]:
         """Integrate the capacity prices; says so where one moved."""
         events = [event for member in members for event in self._tick(member, now)]
-        self.scarcity = max((member.price.integral for member in members), default=0.0)
+        reasons = ("less is served well than was promised", "more is served well than was promised")
+        events += [e for n, f in self.floors.items() for e in self._moved("floor", n, f.value, reasons)]
+        self._scarcity = {
+            c.name: max((m.price.integral for m in members if serves(c, m.deployment)), default=0.0)
+            for c in self._classes
+        }
         return events
 
     def _tick(self, member: Member, now: float) -> list[Event]:
         member.price.tick(now=now)
-        name, price = member.deployment.name, member.price.integral
-        told = self._told.get(name, 0.0)
+        reasons = ("predictions press on the objectives", "there is room")
+        return self._moved("capacity", member.deployment.name, member.price.integral, reasons)
+
+    def _moved(self, kind: str, subject: str, price: float, reasons: tuple[str, str]) -> list[Event]:
+        told = self._told.get((kind, subject), 0.0)
         if abs(price - told) <= _WORTH_TELLING:
             return []
-        self._told[name] = price
-        reason = "predictions press on the objectives" if price > told else "there is room"
-        return [PriceUpdate("capacity", name, told, price, reason)]
+        self._told[(kind, subject)] = price
+        return [PriceUpdate(kind, subject, told, price, reasons[0] if price > told else reasons[1])]

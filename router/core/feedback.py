@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from router.core.controller import Controller
-from router.core.fleet import Member
 from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.domain.errors import RouterError
 from router.domain.events import AttemptEnded, Event, FeedbackReceived, RequestEnded
 from router.domain.outcome import Ending, Outcome
 from router.slo.judge import judge
+
+_MUTE_TIMES, _MUTE_S = 3.0, 1.0
+"""Silence past this many predicted TTFTs and a second is an illness of the deployment, not a long queue."""
+_SPEAKING = frozenset({"throttled", "backend_refused", "backend_forbidden", "context_length_exceeded", "unsupported"})
 
 
 class Feedback:
@@ -18,29 +21,21 @@ class Feedback:
     def __init__(self, controller: Controller) -> None:
         self._controller = controller
 
-    def _member(self, permit: Permit) -> Member | None:
-        deployment = permit.attempt.deployment
-        return self._controller.fleet.find(deployment.name, permit.attempt.id)
-
     def on_first_token(self, ticket: Ticket, permit: Permit, *, now: float) -> list[Event]:
         """The first non-empty token of a call came: it is alive, and TTFT is known."""
         ticket.first_token = now
-        member = self._member(permit)
-        if member is None:
-            return []
+        member = permit.member
         member.account.on_first_token(permit, now=now)
-        health = member.circuit.health.value
-        member.circuit.on_alive()
-        if member.batch is None:
+        member.circuit.on_alive(permit.attempt.id)
+        if not permit.silent:
             observed = now - permit.attempt.started
             member.latency.observe_first_token(permit.predicted_ttft_s, observed, now=now)
-        return self._controller.health(member, health)
+        return self._controller.health(member)
 
     def on_tokens(self, permit: Permit, count: int, *, now: float) -> None:
         """More tokens of a call came."""
-        member = self._member(permit)
-        if member is not None:
-            member.account.on_tokens(permit, count, member.latency, now=now)
+        member = permit.member
+        member.account.on_tokens(permit, count, member.latency, now=now)
 
     def on_outcome(
         self,
@@ -51,67 +46,60 @@ class Feedback:
         network_s: float | None = None,
     ) -> list[Event]:
         """A call ended: the ledger closes, and latency, length, circuit and quota learn."""
-        attempt, now = outcome.attempt, outcome.ended
+        attempt, member, now = outcome.attempt, permit.member, outcome.ended
         ticket.cost_usd += outcome.cost_usd
-        events: list[Event] = [_ended(ticket, outcome, batch_wait_s, network_s)]
-        member = self._member(permit)
-        if member is None:
-            return events
         member.account.close(permit)
         if member.quota is not None:
             member.quota.settle(permit.expected_tokens, outcome.output_tokens)
-        health = member.circuit.health.value
         if outcome.ending is Ending.COMPLETED:
-            self._learn(ticket, permit, outcome, member)
+            self._learn(ticket, permit, outcome)
+        elif _was_mute(permit, outcome):
+            member.circuit.on_failed(attempt.id, "timeout_first_token", None, now=now)
         elif outcome.ending is Ending.FAILED:
             code = outcome.error_code or "backend_error"
-            member.circuit.on_failed(code, outcome.retry_after_s, now=now)
+            member.circuit.on_failed(attempt.id, code, outcome.retry_after_s, now=now)
             if code == "throttled" and member.quota is not None:
-                member.quota.on_throttled()
+                member.quota.on_throttled(now=now)
         else:
-            member.circuit.on_withdrawn()
-        events += self._controller.health(member, health)
+            member.circuit.on_withdrawn(attempt.id)
         if attempt.number == 1:
             self._controller.retries.on_first()
-        return events
+        return [_ended(ticket, outcome, batch_wait_s, network_s), *self._controller.health(member)]
 
-    def _learn(self, ticket: Ticket, permit: Permit, outcome: Outcome, member: Member) -> None:
-        member.circuit.on_alive()
-        attempt, now = outcome.attempt, outcome.ended
-        if outcome.finish_reason != "length":
-            name = ticket.request_class.name
-            self._controller.lengths.observe(name, attempt.deployment.model, outcome.output_tokens, now=now)
-        tpot = outcome.tpot_s
-        if attempt.stream and member.batch is None and tpot is not None and outcome.output_tokens > 1:
-            member.latency.observe_tpot(permit.predicted_tpot_s, tpot, now=now)
+    def _learn(self, ticket: Ticket, permit: Permit, outcome: Outcome) -> None:
+        member, attempt, now = permit.member, outcome.attempt, outcome.ended
+        member.circuit.on_alive(attempt.id)
+        model, tokens = attempt.deployment.model, outcome.output_tokens
+        self._controller.lengths.observe(ticket.request_class.name, model, tokens, now=now)
+        if member.batch is not None:
+            return
+        if permit.silent:
+            took = now - attempt.started
+            member.latency.observe_whole(permit.predicted_whole_s(tokens), took, permit.multiplier, now=now)
+        elif permit.first_token is not None and tokens > 1:
+            observed = (now - permit.first_token - permit.stalled_s) / (tokens - 1)
+            member.latency.observe_tpot(permit.predicted_tpot_s, observed, now=now)
 
-    def on_end(
-        self,
-        ticket: Ticket,
-        outcome: Outcome | None,
-        error: RouterError | None,
-        *,
-        overhead_s: float,
-        now: float,
-    ) -> RequestEnded:
-        """The request is answered, or has failed for good."""
-        request = ticket.request
-        answered = error is None and outcome is not None
+    def on_end(self, ticket: Ticket, done: Outcome | None, error: RouterError | None, *, now: float) -> RequestEnded:
+        """The request is answered by `done`, or has failed for good."""
+        request, answered = ticket.request, error is None and done is not None
         ttft = None if ticket.first_token is None else ticket.first_token - request.arrived
-        tpot = outcome.tpot_s if outcome is not None else None
-        e2e = now - request.arrived
+        tpot, e2e = None if done is None else done.tpot_s, now - request.arrived
         met = judge(ticket.request_class.objectives, ttft_s=ttft, tpot_s=tpot, e2e_s=e2e, answered=answered)
-        deployment = None if ticket.view is None else ticket.view.deployment
-        output = outcome.output_tokens if outcome is not None else 0
-        tokens = outcome.input_tokens if outcome is not None else request.input_tokens
+        served = done.attempt.deployment if done is not None else None
+        if served is None and ticket.view is not None:
+            served = ticket.view.deployment
+        self._controller.duals.on_ended(ticket, self._served_well(ticket, done) if answered else None)
+        output = done.output_tokens if done is not None else 0
+        tokens = done.input_tokens if done is not None else request.input_tokens
         reference = self._controller.reference_price
         return RequestEnded(
             request=request,
             request_class=ticket.request_class.name,
-            decision_id="" if ticket.decision is None else ticket.decision.id,
-            deployment="" if deployment is None else deployment.name,
-            model="" if deployment is None else deployment.model,
-            tier="" if deployment is None else deployment.tier.value,
+            decision_id=_decision_id(ticket, done),
+            deployment="" if served is None else served.name,
+            model="" if served is None else served.model,
+            tier="" if served is None else served.tier.value,
             status="completed" if answered else "failed",
             code=None if error is None else error.code,
             attempts=ticket.attempts + request.attempts_before,
@@ -119,7 +107,7 @@ class Feedback:
             tpot_s=tpot,
             e2e_s=e2e,
             queue_s=ticket.queue_s,
-            overhead_s=overhead_s,
+            overhead_s=ticket.overhead_s,
             input_tokens=tokens,
             output_tokens=output,
             cost_usd=ticket.cost_usd,
@@ -129,6 +117,14 @@ class Feedback:
             at=request.at + e2e,
         )
 
+    @staticmethod
+    def _served_well(ticket: Ticket, done: Outcome | None) -> float | None:
+        """P(adequate) of the model that answered, as it was estimated for the decision."""
+        if done is None:
+            return None
+        known = ticket.qualities.get(done.attempt.deployment.model)
+        return None if known is None else known[0]
+
     def on_quality(self, decision_id: str, quality: float, *, adequate: float) -> FeedbackReceived:
         """Late quality for a decision; unknown and repeated ids teach nothing."""
         known = self._controller.memory.recall(decision_id)
@@ -136,6 +132,20 @@ class Feedback:
             return FeedbackReceived(decision_id, quality, False)
         self._controller.qualities.observe(known.estimate, known.model, known.use_case, adequate)
         return FeedbackReceived(decision_id, quality, True, known.request_class, known.model)
+
+
+def _decision_id(ticket: Ticket, done: Outcome | None) -> str:
+    if done is not None:
+        return done.attempt.decision_id
+    return "" if ticket.decision is None else ticket.decision.id
+
+
+def _was_mute(permit: Permit, outcome: Outcome) -> bool:
+    """Whether a call that was given up had said nothing for so long that the deployment must be ill."""
+    if permit.silent or permit.first_token is not None or outcome.error_code in _SPEAKING:
+        return False
+    waited = outcome.ended - outcome.attempt.started
+    return waited > _MUTE_TIMES * permit.predicted_ttft_s + _MUTE_S
 
 
 def _ended(ticket: Ticket, outcome: Outcome, batch_wait_s: float | None, network_s: float | None) -> AttemptEnded:

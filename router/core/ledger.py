@@ -6,24 +6,29 @@ on one instant see each other. Aggregates are kept up to date so that a view cos
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from router.domain.outcome import Attempt
 from router.domain.view import Load
 from router.stats.ewma import Rate
 
+if TYPE_CHECKING:
+    from router.core.fleet import Member
+
 _PREFILL_WINDOW_S = 3.0
 _GAP_TOKENS = 8
 _HISTORY = 256
 """Heartbeats of past in-flight counts, to compare late telemetry with what was in flight when it was taken."""
+_SCRAPE_STALE_S = 30.0
 _OUTSIDE_SHARE = 0.3
 """How far one scrape moves the estimate of the load of others."""
 
 
 class Permit:
-    """One attempt in flight."""
+    """One attempt in flight. A `silent` one does not stream: nothing is heard of it before its end."""
 
     __slots__ = (
         "attempt",
@@ -32,31 +37,52 @@ class Permit:
         "mark_at",
         "mark_prefilled",
         "mark_tokens",
+        "member",
+        "multiplier",
         "predicted_tpot_s",
         "predicted_ttft_s",
+        "silent",
+        "stalled_s",
         "tokens",
-        "work_s",
     )
 
     def __init__(
         self,
         attempt: Attempt,
+        member: Member,
         *,
         predicted_ttft_s: float,
         predicted_tpot_s: float,
         expected_tokens: float,
-        work_s: float,
     ) -> None:
         self.attempt = attempt
+        self.member = member
+        self.multiplier = member.latency.multiplier
+        self.silent = not attempt.stream or member.batch is not None
         self.predicted_ttft_s = predicted_ttft_s
         self.predicted_tpot_s = predicted_tpot_s
         self.expected_tokens = expected_tokens
-        self.work_s = work_s
+        self.stalled_s = 0.0
+        """Seconds that the reader of the answer kept us waiting."""
         self.first_token: float | None = None
         self.tokens = 0
         self.mark_at = 0.0
         self.mark_tokens = 0
         self.mark_prefilled = 0
+
+    @property
+    def decodes_unheard(self) -> bool:
+        """Whether it counts as decoding from the start: its prompt's end will not be heard."""
+        return self.silent and self.member.batch is None
+
+    def stall(self, seconds: float) -> None:
+        """The reader took this long over a piece: it says nothing about the deployment."""
+        self.stalled_s += seconds
+        self.mark_at += seconds
+
+    def predicted_whole_s(self, tokens: float) -> float:
+        """Seconds that the whole call was predicted to take for this length."""
+        return self.predicted_ttft_s + self.predicted_tpot_s * max(tokens - 1.0, 0.0)
 
 
 class GapSink(Protocol):
@@ -79,6 +105,7 @@ class Account:
         "prefill_rate",
         "prefilled",
         "progress_at",
+        "scraped_at",
         "waiting",
         "waiting_tokens",
     )
@@ -94,6 +121,7 @@ class Account:
         self.prefill_rate = Rate(_PREFILL_WINDOW_S)
         self.outside = 0.0
         """Sequences of others that scraped load shows and we did not send."""
+        self.scraped_at = -math.inf
         self.history: deque[tuple[float, int]] = deque(maxlen=_HISTORY)
 
     @property
@@ -104,18 +132,25 @@ class Account:
     def open(self, permit: Permit, *, now: float) -> None:
         """Take a permit."""
         tokens = permit.attempt.request.input_tokens
+        self.permits[permit.attempt.id] = permit
+        self.prefill_rate.add(tokens, now=now)
+        if permit.decodes_unheard:
+            self.decoding += 1
+            self.context_tokens += tokens
+            return
         if not self.waiting:
             self.progress_at = now
-        self.permits[permit.attempt.id] = permit
         self.waiting += 1
         self.waiting_tokens += tokens
-        self.prefill_rate.add(tokens, now=now)
 
     def on_first_token(self, permit: Permit, *, now: float) -> None:
         """The prompt is through."""
         tokens = permit.attempt.request.input_tokens
         permit.first_token = permit.mark_at = now
         permit.tokens = permit.mark_tokens = 1
+        if permit.decodes_unheard:
+            self.context_tokens += 1
+            return
         self.waiting -= 1
         self.waiting_tokens -= tokens
         self.prefilled += tokens
@@ -144,12 +179,18 @@ class Account:
         if self.permits.pop(permit.attempt.id, None) is None:
             return
         tokens = permit.attempt.request.input_tokens
-        if permit.first_token is None:
+        if permit.first_token is None and not (permit.decodes_unheard):
             self.waiting -= 1
             self.waiting_tokens -= tokens
         else:
             self.decoding -= 1
             self.context_tokens -= tokens + permit.tokens
+
+    def relax(self, now: float) -> None:
+        """Telemetry that stopped coming is believed less and less."""
+        stale = now - self.scraped_at - _SCRAPE_STALE_S
+        if self.outside > 0.0 and stale > 0.0:
+            self.outside *= 0.5 ** min(stale / _SCRAPE_STALE_S, 1.0)
 
     def load(self, now: float, prefill_s_per_token: float) -> Load:
         """The load as of `now`; prompts ahead are taken to drain since the last one that was through."""
@@ -172,9 +213,12 @@ class Account:
 
     def on_scraped(self, sequences: int, observed: float) -> None:
         """A server counted this many sequences, ours included, at `observed`: the rest are of others."""
+        if observed <= self.scraped_at:
+            return
+        self.scraped_at = observed
         own = next((n for at, n in reversed(self.history) if at <= observed), self.in_flight)
         self.outside += _OUTSIDE_SHARE * (max(sequences - own, 0) - self.outside)
 
     def overdue(self) -> Iterable[Permit]:
-        """Permits that have not seen a token yet."""
+        """Permits that have not seen a token yet, the longest first."""
         return (p for p in self.permits.values() if p.first_token is None)

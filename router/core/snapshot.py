@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from msgspec import Struct, ValidationError, json
 
 from router.core.controller import Controller
@@ -44,13 +46,25 @@ def take(controller: Controller, *, at: float) -> bytes:
 
 
 def restore(controller: Controller, data: bytes) -> Snapshot:
-    """Take up a snapshot; deployments that are gone or serve another model are skipped. Raises `RouterError`."""
+    """Take up a snapshot whole, or not at all: raises `RouterError` (`invalid_checkpoint`). Deployments that are gone
+    or serve another model are skipped."""
     try:
         snapshot = json.decode(data, type=Snapshot)
+        if snapshot.version != VERSION:
+            raise ValueError(f"it has version {snapshot.version}, not {VERSION}")
     except (ValidationError, ValueError) as error:
-        raise RouterError(f"the checkpoint cannot be read: {error}", code="invalid_checkpoint") from error
-    if snapshot.version != VERSION:
-        raise RouterError(f"the checkpoint has version {snapshot.version}, not {VERSION}", code="invalid_checkpoint")
+        raise _unreadable(error) from error
+    before = json.decode(take(controller, at=0.0), type=Snapshot)
+    try:
+        _check_finite(snapshot)
+        _take_up(controller, snapshot)
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        _take_up(controller, before)
+        raise _unreadable(error) from error
+    return snapshot
+
+
+def _take_up(controller: Controller, snapshot: Snapshot) -> None:
     for name, (model, state) in snapshot.latency.items():
         member = controller.fleet.members.get(DeploymentName(name))
         if member is not None and member.deployment.model == model:
@@ -58,11 +72,22 @@ def restore(controller: Controller, data: bytes) -> Snapshot:
     controller.lengths.restore(snapshot.lengths)
     controller.qualities.restore(snapshot.qualities)
     for name, value in snapshot.floors.items():
-        if name in controller.duals.floors:
-            floor = controller.duals.floors[name]
+        floor = controller.duals.floors.get(name)
+        if floor is not None:
             floor.value = min(max(value, 0.0), floor.high)
     for name, value in snapshot.capacity.items():
         member = controller.fleet.members.get(DeploymentName(name))
         if member is not None:
             member.price.integral = min(max(value, 0.0), member.price.high)
-    return snapshot
+
+
+def _check_finite(snapshot: Snapshot) -> None:
+    tables = [table for _, table in snapshot.latency.values()] + [snapshot.lengths, snapshot.qualities]
+    numbers = [n for table in tables for row in table.values() for n in row]
+    numbers += [*snapshot.floors.values(), *snapshot.capacity.values()]
+    if not all(map(isfinite, numbers)):
+        raise ValueError("it holds numbers that are not finite")
+
+
+def _unreadable(error: Exception) -> RouterError:
+    return RouterError(f"the checkpoint cannot be read: {error}", code="invalid_checkpoint")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from router.complexity.estimator import Scored
 from router.core.fleet import Member
 from router.core.ticket import Ticket
 from router.domain.slo import Objectives
@@ -24,17 +23,22 @@ class Viewer:
         self._lengths = lengths
         self._qualities = qualities
 
-    def quality(self, scored: Scored, member: Member) -> tuple[float, float]:
-        """P(adequate) of this member's model for the request, and its lower bound."""
+    def _quality(self, ticket: Ticket, member: Member) -> tuple[float, float]:
+        """P(adequate) of this member's model for the request, and its lower bound; the same for all its copies."""
         deployment = member.deployment
-        estimate = scored.of(deployment.model, deployment.tier)
-        return self._qualities.correct(estimate, deployment.model, scored.use_case)
+        found = ticket.qualities.get(deployment.model)
+        if found is None:
+            scored = ticket.scored
+            estimate = scored.of(deployment.model, deployment.tier)
+            found = self._qualities.correct(estimate, deployment.model, scored.use_case)
+            ticket.qualities[deployment.model] = found
+        return found
 
-    def view(self, member: Member, ticket: Ticket, *, now: float, paced: bool) -> DeploymentView:
+    def view(self, member: Member, ticket: Ticket, *, now: float) -> DeploymentView:
         """Everything a filter or scorer may read about one deployment for one request."""
         deployment, request, account = member.deployment, ticket.request, member.account
-        p_adequate, p_low = self.quality(ticket.scored, member)
-        output = self._lengths.expect(ticket.request_class.name, deployment.model, request.max_tokens)
+        p_adequate, p_low = self._quality(ticket, member)
+        output = self._lengths.expect(ticket.request_class.name, deployment.model, ticket.max_tokens)
         load = account.load(now, member.prefill_s_per_token if account.waiting else 0.0)
         if member.batch is None:
             predicted = member.latency.predict(load, request.input_tokens, output, account.prefill_rate.at(now))
@@ -46,15 +50,9 @@ class Viewer:
         waited = now - request.arrived
         e2e = ttft + tpot * max(output - 1.0, 0.0)
         p_slo, pressure = _promises(member, ticket, waited, ttft, tpot, e2e, now)
-        capacity = 0.0
-        if paced:
-            member.price.observe(pressure, now=now)
-            typical = member.typical_work.mean
-            capacity = member.price.value(pressure) * (work / typical if typical > 0.0 else 1.0)
-        seen = member.latency.last_observed
+        typical, quota = member.typical_work.mean, member.quota
         return DeploymentView(
             deployment,
-            member.circuit.health,
             member.circuit.blocked(now=now) or "",
             load,
             member.limit.value,
@@ -67,9 +65,10 @@ class Viewer:
             p_slo,
             deployment.price.cost_usd(request.input_tokens, output),
             work,
-            capacity,
-            member.quota is None or member.quota.has_room(request.input_tokens, output, now=now),
-            math.inf if seen is None else now - seen,
+            pressure,
+            member.price.value(pressure) * (work / typical if typical > 0.0 else 1.0),
+            quota is None or quota.has_room(request.input_tokens, output, now=now),
+            quota is None or quota.fits(request.input_tokens, output),
         )
 
 
@@ -99,8 +98,8 @@ def _promises(
         p *= latency.p_tpot(tpot, objectives.tpot.threshold_s) if member.batch is None else 1.0
         pressure = max(pressure, tpot / objectives.tpot.threshold_s)
     bounds = [] if objectives.e2e is None else [objectives.e2e.threshold_s - waited]
-    if ticket.deadline is not None:
-        bounds.append(ticket.deadline - now)
+    if ticket.aim is not None:
+        bounds.append(ticket.aim - now)
     if bounds:
         left = min(bounds)
         sigma = _E2E_SIGMA if tpot else 0.2

@@ -37,14 +37,6 @@ class DecisionMade(Event, frozen=True):
     decision: Decision
 
 
-class ShadowCompared(Event, frozen=True):
-    """What a shadow policy would have picked."""
-
-    decision_id: str
-    chosen: str
-    shadow: str
-
-
 class AttemptEnded(Event, frozen=True):
     """One call ended. Phases in seconds; `None` where the phase was not reached."""
 

@@ -24,7 +24,6 @@ class Load(Struct, frozen=True, gc=False):
     waiting_sequences: int
     waiting_tokens: int
     context_tokens: float
-    oldest_waiting_s: float = 0.0
 
 
 class ScrapedLoad(Struct, frozen=True):
@@ -41,8 +40,8 @@ class DeploymentView(Struct, frozen=True, gc=False):
     """One candidate as the five families see it, filled in one place: `core.views`."""
 
     deployment: Deployment
-    health: Health
-    health_detail: str
+    blocked: str
+    """Why no call may go there now; empty where one may."""
     load: Load
     limit: float | None
     p_adequate: float
@@ -55,7 +54,9 @@ class DeploymentView(Struct, frozen=True, gc=False):
     cost_usd: float
     work_s: float
     """Server seconds this request is expected to take of the deployment."""
+    pressure: float
+    """How hard the prediction presses on the objectives: 1 is at the tightest."""
     capacity_price: float
     quota_ok: bool
-    age_s: float
-    """Seconds since the last observation of this deployment."""
+    quota_fits: bool
+    """Whether full token buckets would ever hold the request."""

@@ -22,7 +22,9 @@ from router.stats.least_squares import ScaledFit
 from router.stats.normal import below
 
 _MULTIPLIER_HALF_LIFE_S = 1.5
-_RESIDUAL_HALF_LIFE_S = 60.0
+_RESIDUAL_HALF_LIFE_S = 20.0
+_SILENCE_S = 2.0
+_RELAX_HALF_LIFE_S = 10.0
 _TTFT_SIGMA = 0.25
 _TPOT_SIGMA = 0.12
 _MIN_SIGMA = 0.04
@@ -54,6 +56,7 @@ class LatencyModel:
         self._tpot_residual = Ewma(_RESIDUAL_HALF_LIFE_S, mean=0.0, variance=_TPOT_SIGMA**2, weight=20.0)
         self._k = 1.0
         self.last_observed: float | None = None
+        self._relaxed = 0.0
 
     @property
     def multiplier(self) -> float:
@@ -106,10 +109,6 @@ class LatencyModel:
         mean = math.log(max(predicted_s, 1e-6)) + residual.mean
         return below(math.log(objective_s), mean, max(math.sqrt(residual.variance), _MIN_SIGMA))
 
-    def spread(self) -> tuple[float, float]:
-        """Standard deviation of the log residual of TTFT and TPOT."""
-        return math.sqrt(self._ttft_residual.variance), math.sqrt(self._tpot_residual.variance)
-
     def observe_gap(self, load: Load, window_s: float, tokens: int, prefill_tokens: int, *, now: float) -> None:
         """One sequence gave `tokens` tokens in `window_s` while `load` was in flight and `prefill_tokens` prompt
         tokens of others went through: what the multiplier follows."""
@@ -142,10 +141,31 @@ class LatencyModel:
             return
         self._tpot_residual.update(_bounded_log(observed_s / predicted_s), now=now)
 
-    def observe_overdue(self, predicted_s: float, waited_s: float, *, now: float) -> None:
-        """A call has waited longer than predicted and has still not answered: it takes at least this long."""
+    def observe_whole(self, predicted_s: float, observed_s: float, multiplier: float, *, now: float) -> None:
+        """A call that did not stream took this long, where `predicted_s` was expected for its length under the
+        `multiplier` of its decision."""
+        if predicted_s > 0.0 and observed_s > 0.0:
+            self._follow(multiplier * observed_s / predicted_s, now=now)
+
+    def observe_overdue(self, predicted_s: float, waited_s: float, multiplier: float, *, now: float) -> None:
+        """A call, predicted under `multiplier`, has waited longer and has still not answered: it takes at least this
+        long."""
         if waited_s > predicted_s > 0.0:
-            self._follow(max(self._k * waited_s / predicted_s, self._k), now=now)
+            self._follow(max(multiplier * waited_s / predicted_s, self._k), now=now)
+
+    def relax(self, *, now: float) -> None:
+        """Called at every heartbeat: where nothing is observed the momentary slowness is slowly forgotten, so that a
+        deployment that traffic has left is tried again."""
+        last = self.last_observed
+        if last is None or now - last < _SILENCE_S:
+            self._relaxed = now
+            return
+        kept = 0.5 ** ((now - max(self._relaxed, last)) / _RELAX_HALF_LIFE_S)
+        self._relaxed = now
+        self._log_k.mean *= kept
+        self._k = math.exp(self._log_k.mean)
+        self._ttft_residual.mean *= kept
+        self._tpot_residual.mean *= kept
 
     def _follow(self, ratio: float, *, now: float) -> None:
         self.last_observed = now
@@ -168,13 +188,16 @@ class LatencyModel:
         return {**self._fit.state(), "spread": spread}
 
     def restore(self, state: dict[str, list[float]]) -> None:
-        """Take up a checkpoint."""
+        """Take up a checkpoint; raises `ValueError` or `KeyError` where it is not one."""
+        ttft_mean, ttft_variance, tpot_mean, tpot_variance = state["spread"]
         self._fit.restore(state)
         self._reshape()
-        spread = state.get("spread", ())
-        if len(spread) == 4:
-            self._ttft_residual.mean, self._ttft_residual.variance = spread[0], spread[1]
-            self._tpot_residual.mean, self._tpot_residual.variance = spread[2], spread[3]
+        for residual, mean, variance in (
+            (self._ttft_residual, ttft_mean, ttft_variance),
+            (self._tpot_residual, tpot_mean, tpot_variance),
+        ):
+            residual.mean = min(max(mean, -1.0), 1.0)
+            residual.variance = min(max(variance, _MIN_SIGMA**2), 1.0)
 
 
 def _bounded_log(ratio: float) -> float:

@@ -15,8 +15,7 @@ _PRIOR_LOG_VARIANCE = 0.8
 _HALF_LIFE_S = 900.0
 _BELIEF = 8.0
 _MAX_KEYS = 4096
-_P97_SCORE = 1.8808
-"""Standard normal quantile of .97."""
+_LONGEST_LOG = math.log(1e6)
 
 
 class LengthModel:
@@ -35,14 +34,8 @@ class LengthModel:
             mean = math.exp(learned.mean + 0.5 * min(learned.variance, 2.0))
         return mean if max_tokens is None else min(mean, float(max_tokens))
 
-    def p97(self, request_class: str, model: str) -> float:
-        """The length that 97 % of answers stay under."""
-        learned = self._find(request_class, model)
-        mean, variance = (_PRIOR_LOG_MEAN, _PRIOR_LOG_VARIANCE) if learned is None else (learned.mean, learned.variance)
-        return math.exp(mean + _P97_SCORE * math.sqrt(variance))
-
     def observe(self, request_class: str, model: str, output_tokens: int, *, now: float) -> None:
-        """One answer that ended by itself."""
+        """One answer that ended, by itself or at its `max_tokens`."""
         value = math.log(max(output_tokens, 1))
         self._at(self._by_model, model).update(value, now=now)
         key = (request_class, model)
@@ -68,14 +61,22 @@ class LengthModel:
         return models | keys
 
     def restore(self, state: dict[str, list[float]]) -> None:
-        """Take up a checkpoint."""
+        """Take up a checkpoint; raises `ValueError` where it is not one."""
+        by_key: dict[tuple[str, str], Ewma] = {}
+        by_model: dict[str, Ewma] = {}
         for key, (mean, variance, weight) in state.items():
             name, _, model = key.partition("\t")
-            learned = Ewma(_HALF_LIFE_S, mean=mean, variance=variance, weight=weight)
+            learned = Ewma(
+                _HALF_LIFE_S,
+                mean=min(max(mean, 0.0), _LONGEST_LOG),
+                variance=min(max(variance, 0.0), 4.0),
+                weight=max(weight, 1.0),
+            )
             if name:
-                self._by_key[(name, model)] = learned
+                by_key[(name, model)] = learned
             else:
-                self._by_model[model] = learned
+                by_model[model] = learned
+        self._by_key, self._by_model = by_key, by_model
 
 
 def _fresh(mean: float, variance: float) -> Ewma:

@@ -15,22 +15,23 @@ _MODEL_VARIANCE = 0.25
 _KIND_VARIANCE = 1.0
 _DRIFT_PER_OBSERVATION = 0.004
 _MAX_KINDS = 4096
+_FARTHEST = 12.0
+_LEAST_VARIANCE = 1e-4
 
 
 class Offset:
     """A Gaussian belief about a shift of log odds."""
 
-    __slots__ = ("mean", "prior", "seen", "variance")
+    __slots__ = ("mean", "prior", "variance")
 
     def __init__(self, variance: float) -> None:
-        self.mean, self.variance, self.prior, self.seen = 0.0, variance, variance, 0
+        self.mean, self.variance, self.prior = 0.0, variance, variance
 
     def move(self, error: float, curvature: float) -> None:
         """One step against `error = observed - predicted`."""
         self.variance = min(self.variance + _DRIFT_PER_OBSERVATION, self.prior)
         self.variance = 1.0 / (1.0 / self.variance + curvature)
         self.mean += self.variance * error
-        self.seen += 1
 
 
 class QualityModel:
@@ -43,14 +44,9 @@ class QualityModel:
     def correct(self, estimate: float, model: str, use_case: str) -> tuple[float, float]:
         """Corrected P(adequate), and its lower bound (one standard deviation of the learned offsets)."""
         whole, kind = self._models.get(model), self._kinds.get((model, use_case))
-        if whole is None and kind is None:
-            return estimate, estimate
-        shift, variance = 0.0, 0.0
-        if whole is not None:
-            shift, variance = whole.mean, whole.variance
-        if kind is not None:
-            shift += kind.mean
-            variance += kind.variance
+        shift = (0.0 if whole is None else whole.mean) + (0.0 if kind is None else kind.mean)
+        variance = _MODEL_VARIANCE if whole is None else whole.variance
+        variance += _KIND_VARIANCE if kind is None else kind.variance
         score = logit(estimate) + shift
         return sigmoid(score), sigmoid(score - math.sqrt(variance))
 
@@ -70,17 +66,21 @@ class QualityModel:
 
     def state(self) -> dict[str, list[float]]:
         """What a checkpoint keeps."""
-        models = {f"{m}\t": [o.mean, o.variance, float(o.seen)] for m, o in self._models.items()}
-        kinds = {f"{m}\t{u}": [o.mean, o.variance, float(o.seen)] for (m, u), o in self._kinds.items()}
+        models = {f"{m}\t": [o.mean, o.variance] for m, o in self._models.items()}
+        kinds = {f"{m}\t{u}": [o.mean, o.variance] for (m, u), o in self._kinds.items()}
         return models | kinds
 
     def restore(self, state: dict[str, list[float]]) -> None:
-        """Take up a checkpoint."""
-        for key, (mean, variance, seen) in state.items():
+        """Take up a checkpoint; raises `ValueError` where it is not one."""
+        models: dict[str, Offset] = {}
+        kinds: dict[tuple[str, str], Offset] = {}
+        for key, (mean, variance) in state.items():
             model, _, use_case = key.partition("\t")
             offset = Offset(_KIND_VARIANCE if use_case else _MODEL_VARIANCE)
-            offset.mean, offset.variance, offset.seen = mean, variance, int(seen)
+            offset.mean = min(max(mean, -_FARTHEST), _FARTHEST)
+            offset.variance = min(max(variance, _LEAST_VARIANCE), offset.prior)
             if use_case:
-                self._kinds[(model, use_case)] = offset
+                kinds[(model, use_case)] = offset
             else:
-                self._models[model] = offset
+                models[model] = offset
+        self._models, self._kinds = models, kinds

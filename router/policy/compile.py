@@ -164,7 +164,9 @@ def _check_use_cases(source: Source, path: Path, spec: ClassSpec) -> Iterator[Po
     """A use case that no prompt is ever taken for."""
     for i, name in enumerate(spec.match.use_cases):
         if name not in USE_CASES and not any(c in name for c in "*?["):
-            message = f"no use case is called `{name}`{suggestion(name, USE_CASES) or ':'} there are {', '.join(USE_CASES)}"
+            message = (
+                f"no use case is called `{name}`{suggestion(name, USE_CASES) or ':'} there are {', '.join(USE_CASES)}"
+            )
             yield source.problem((*path, "match", "use_cases", i), message)
 
 

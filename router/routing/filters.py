@@ -1,7 +1,7 @@
 """Why can a deployment not serve this request?
 
-Codes: `not_allowed`, `tried`, `unhealthy`, `lacks_capability`, `context_too_long`, `too_dear`, `no_quota`,
-`at_limit`. The codes in `PASSING` pass by themselves: a request whose every exclusion is one of them may wait.
+Codes: `not_allowed`, `lacks_capability`, `context_too_long`, `tried`, `unhealthy`, `too_dear`, `exceeds_quota`,
+`no_quota`, `at_limit`. The codes in `PASSING` pass by themselves: a request that only they keep out may wait.
 """
 
 from __future__ import annotations
@@ -20,15 +20,25 @@ PASSING = frozenset({"at_limit", "no_quota", "unhealthy"})
 
 
 def allowed(view: DeploymentView, need: Need) -> Exclusion | None:
-    """The class, or the sender by name, says who may serve."""
-    deployment = view.deployment
+    """The class, or the sender by name, says who may serve; and who can: tools, images, a context that holds it."""
+    return may_serve(view.deployment, need)
+
+
+def may_serve(deployment: Deployment, need: Need) -> Exclusion | None:
+    """What can be told of a deployment without looking at its state."""
+    request = need.request
     if need.forced is not None:
-        if need.forced in (deployment.name, deployment.group, deployment.model):
-            return None
-        return Exclusion(deployment.name, "not_allowed", f"the request asks for {need.forced}")
-    if serves(need.request_class, deployment):
-        return None
-    return Exclusion(deployment.name, "not_allowed", f"class {need.request_class.name} does not list it")
+        if need.forced not in (deployment.name, deployment.group, deployment.model):
+            return Exclusion(deployment.name, "not_allowed", f"the request asks for {need.forced}")
+    elif not serves(need.request_class, deployment):
+        return Exclusion(deployment.name, "not_allowed", f"class {need.request_class.name} does not list it")
+    if not request.needs <= deployment.capabilities:
+        missing = ", ".join(sorted(request.needs - deployment.capabilities))
+        return Exclusion(deployment.name, "lacks_capability", missing)
+    if deployment.context_tokens is not None and request.input_tokens > deployment.context_tokens:
+        detail = f"{request.input_tokens} > {deployment.context_tokens} tokens"
+        return Exclusion(deployment.name, "context_too_long", detail)
+    return None
 
 
 def serves(request_class: RequestClass, deployment: Deployment) -> bool:
@@ -48,23 +58,8 @@ def untried(view: DeploymentView, need: Need) -> Exclusion | None:
 
 def healthy(view: DeploymentView, need: Need) -> Exclusion | None:
     """Circuit closed, or open for a probe, and not throttled."""
-    if view.health_detail:
-        return Exclusion(view.deployment.name, "unhealthy", view.health_detail)
-    return None
-
-
-def capable(view: DeploymentView, need: Need) -> Exclusion | None:
-    """Tools, images and the like, and a context window that holds the prompt."""
-    deployment, request = view.deployment, need.request
-    if not request.needs <= deployment.capabilities:
-        missing = ", ".join(sorted(request.needs - deployment.capabilities))
-        return Exclusion(deployment.name, "lacks_capability", missing)
-    if deployment.context_tokens is not None and request.input_tokens > deployment.context_tokens:
-        return Exclusion(
-            deployment.name,
-            "context_too_long",
-            f"{request.input_tokens} > {deployment.context_tokens} tokens",
-        )
+    if view.blocked:
+        return Exclusion(view.deployment.name, "unhealthy", view.blocked)
     return None
 
 
@@ -78,7 +73,11 @@ def affordable(view: DeploymentView, need: Need) -> Exclusion | None:
 
 def has_quota(view: DeploymentView, need: Need) -> Exclusion | None:
     """Reserved tokens are left."""
-    if not view.quota_ok and not need.unlimited:
+    if need.unlimited:
+        return None
+    if not view.quota_fits:
+        return Exclusion(view.deployment.name, "exceeds_quota", "one minute's tokens would not hold it")
+    if not view.quota_ok:
         return Exclusion(view.deployment.name, "no_quota", "the token buckets are empty")
     return None
 
@@ -93,6 +92,6 @@ def has_room(view: DeploymentView, need: Need) -> Exclusion | None:
     return None
 
 
-STANDARD: tuple[Filter, ...] = (allowed, untried, healthy, capable, affordable, has_quota, has_room)
-REACHABLE: tuple[Filter, ...] = (allowed, untried, capable)
+STANDARD: tuple[Filter, ...] = (allowed, untried, healthy, affordable, has_quota, has_room)
+REACHABLE: tuple[Filter, ...] = (allowed, untried)
 """For baselines: nothing but what would be an error."""

@@ -32,7 +32,7 @@ def utility(view: DeploymentView, need: Need) -> Candidate:
     if request_class.floor is not None:
         floor = need.floor_price * (view.p_adequate - request_class.floor.ratio)
     cost = need.usd_price * view.cost_usd
-    capacity = view.capacity_price
+    capacity = 0.0 if need.unlimited else view.capacity_price
     terms = Terms(
         view.p_slo,
         view.p_adequate,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from router.control.batching import BatchTuner
-from router.domain.errors import BackendError
+from router.domain.errors import BackendError, ProtocolError
 from router.domain.outcome import Attempt, Delta
 from router.ports.backend import BatchBackend
 
@@ -21,14 +21,22 @@ class _Item:
         self.allowed_wait_s = allowed_wait_s
         self.result: asyncio.Future[tuple[Delta, float]] = asyncio.get_running_loop().create_future()
 
+    def urgency(self) -> tuple[bool, float]:
+        """Those with a due time first, the earliest of them ahead."""
+        return (self.due is None, self.joined if self.due is None else self.due)
+
+    def fail(self, error: BackendError) -> None:
+        """Say so to who waits, if anybody still does."""
+        if not self.result.done():
+            self.result.set_exception(error)
+
 
 class Batcher:
     """The batches of one deployment."""
 
-    tuner: BatchTuner
-
-    def __init__(self, backend: BatchBackend, now: Callable[[], float]) -> None:
+    def __init__(self, backend: BatchBackend, tuner: BatchTuner, now: Callable[[], float]) -> None:
         self._backend = backend
+        self._tuner = tuner
         self._now = now
         self._waiting: list[_Item] = []
         self._running: asyncio.Task[None] | None = None
@@ -52,37 +60,35 @@ class Batcher:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        tuner, now = self.tuner, self._now()
-        first = min(self._waiting, key=lambda i: (i.due is None, i.due or i.joined))
-        slack = None if first.due is None else first.due - now
+        now = self._now()
+        ordered = sorted(self._waiting, key=_Item.urgency)
+        slack = None if ordered[0].due is None else ordered[0].due - now
         spent = now - self._waiting[0].joined
-        wait = tuner.wait_s(len(self._waiting), slack, min(i.allowed_wait_s for i in self._waiting) - spent)
+        allowed = min(item.allowed_wait_s for item in ordered) - spent
+        wait = self._tuner.wait_s(len(ordered), slack, allowed)
         if wait > 0.0:
             self._timer = asyncio.get_running_loop().call_later(wait, self._consider)
             return
-        ordered = sorted(self._waiting, key=lambda i: (i.due is None, i.due or i.joined))
-        batch = ordered[: tuner.size(len(ordered), slack)]
-        chosen = set(map(id, batch))
-        self._waiting = [i for i in self._waiting if id(i) not in chosen]
-        self._running = asyncio.get_running_loop().create_task(self._run(batch, tuner))
+        size = self._tuner.size(len(ordered), slack)
+        batch, self._waiting = ordered[:size], sorted(ordered[size:], key=lambda item: item.joined)
+        self._running = asyncio.get_running_loop().create_task(self._run(batch))
 
-    async def _run(self, batch: list[_Item], tuner: BatchTuner) -> None:
+    async def _run(self, batch: list[_Item]) -> None:
         started = self._now()
         try:
             deltas = await self._backend.run_batch(tuple(item.attempt for item in batch))
-            tuner.observe(len(batch), self._now() - started, now=self._now())
+            self._tuner.observe(len(batch), self._now() - started, now=self._now())
             for item, delta in zip(batch, deltas, strict=True):
                 if not item.result.done():
                     item.result.set_result((delta, started - item.joined))
         except BackendError as error:
             for item in batch:
-                if not item.result.done():
-                    item.result.set_exception(error)
+                item.fail(error)
+        except BaseException as error:
+            for item in batch:
+                item.fail(ProtocolError(f"the batch failed with {type(error).__name__}"))
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._running = None
             self._consider()
-
-    async def close(self) -> None:
-        """Wait for the batch that is running."""
-        if self._running is not None:
-            await self._running

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from typing import Protocol, cast
+
+import structlog
 
 from router.control.batching import BatchTuner
 from router.core.controller import Controller
 from router.core.feedback import Feedback
 from router.core.ledger import Permit
 from router.core.ticket import Ticket
-from router.domain.deployment import Deployment
+from router.domain.deployment import Address, Deployment
 from router.domain.errors import BackendError, Expired, ProtocolError, RouterError
 from router.domain.events import Event
 from router.domain.outcome import Attempt, Delta, Ending, Outcome, Receipt, Usage
@@ -20,6 +22,8 @@ from router.ports.backend import Backend, BatchBackend
 from router.ports.clock import Clock
 from router.ports.dispatch import EventSink, Responder
 from router.runtime.batcher import Batcher
+
+log = structlog.get_logger("router.call")
 
 
 class Claim(Protocol):
@@ -37,11 +41,13 @@ class Call:
         "accepted",
         "attempt",
         "batch_wait_s",
+        "begun",
         "error",
         "finish_reason",
         "permit",
         "pieces",
         "race",
+        "sent",
         "served_model",
         "ticket",
         "tokens",
@@ -58,6 +64,8 @@ class Call:
         self.error: RouterError | None = None
         self.batch_wait_s: float | None = None
         self.race: Claim | None = None
+        self.sent = False
+        self.begun = False
         self.accepted: float | None = None
         """When the backend had taken the call, where it says so before the first token."""
 
@@ -77,6 +85,14 @@ class Call:
         return self.usage or Usage(self.attempt.request.input_tokens, self.tokens)
 
 
+class ReaderGoneError(Exception):
+    """The reader of an answer raised while it was given a piece: not the deployment's fault."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class Caller:
     """Makes calls: the only place that touches a backend."""
 
@@ -84,35 +100,43 @@ class Caller:
         self._controller = controller
         self._feedback = Feedback(controller)
         self._backends = backends
-        self._batchers: dict[str, Batcher] = {}
+        self._batchers: dict[tuple[str, Address, int], Batcher] = {}
         self._clock = clock
         self._sink = sink
 
     async def run(self, call: Call, responder: Responder | None) -> Outcome:
         """Run to its end. The outcome is always taken into the models, also when the caller is cancelled; a failure
-        is in `call.error`."""
-        ticket, attempt = call.ticket, call.attempt
-        ending = Ending.FAILED
+        is in `call.error`. What the responder raises passes through."""
+        ending, patience = Ending.CANCELLED, asyncio.timeout(self._patience_s(call))
+        call.sent = True
         try:
-            async with asyncio.timeout(self._patience_s(call)):
-                tuner = self._controller.tuner(attempt.deployment)
-                if tuner is None:
-                    await self._stream(call, responder)
-                else:
-                    await self._join_batch(call, tuner, responder)
+            async with patience:
+                await self._make(call, responder)
             ending = Ending.COMPLETED
-        except TimeoutError:
-            call.error = Expired("the deadline passed before the answer was complete")
-            ending = Ending.CANCELLED if ticket.first_token is not None else Ending.FAILED
+        except ReaderGoneError as error:
+            raise error.cause from None
         except RouterError as error:
-            call.error = error
+            ending, call.error = Ending.FAILED, error
         except asyncio.CancelledError:
-            self._close(call, Ending.CANCELLED)
-            raise
+            if _is_being_cancelled() or call.race is not None:
+                raise
+            ending, call.error = Ending.FAILED, ProtocolError("the backend cancelled itself")
         except Exception as error:
-            self._close(call, Ending.FAILED)
-            raise ProtocolError(f"{type(error).__name__} in backend {attempt.deployment.address.backend}") from error
-        return self._close(call, ending)
+            if isinstance(error, TimeoutError) and patience.expired():
+                call.error = Expired("the deadline passed before the answer was complete")
+            else:
+                backend = call.attempt.deployment.address.backend
+                ending, call.error = Ending.FAILED, ProtocolError(f"{type(error).__name__} in backend {backend}")
+                log.exception("backend_failed", backend=backend, attempt=call.attempt.id)
+        finally:
+            outcome = self._close(call, ending)
+        return outcome
+
+    async def _make(self, call: Call, responder: Responder | None) -> None:
+        if call.permit.member.batch is None:
+            await self._stream(call, responder)
+        else:
+            await self._join_batch(call, call.permit.member.batch, responder)
 
     def _patience_s(self, call: Call) -> float | None:
         deadline = call.attempt.deadline
@@ -123,11 +147,13 @@ class Caller:
         async with aclosing(backend.open(call.attempt)) as stream:
             async for delta in stream:
                 await self._piece(call, delta, responder)
+        if responder is not None and not call.begun:
+            await self._begin(call, responder)
 
     async def _join_batch(self, call: Call, tuner: BatchTuner, responder: Responder | None) -> None:
         ticket, attempt = call.ticket, call.attempt
         objective = ticket.request_class.objectives.e2e or ticket.request_class.objectives.ttft
-        due = ticket.deadline if objective is None else ticket.request.arrived + objective.threshold_s
+        due = ticket.aim if objective is None else ticket.request.arrived + objective.threshold_s
         batcher = self._batcher(attempt.deployment, tuner)
         delta, call.batch_wait_s = await batcher.join(attempt, due=due, wait_s=ticket.request_class.batch_wait_s)
         await self._piece(call, delta, responder)
@@ -135,28 +161,44 @@ class Caller:
     async def _piece(self, call: Call, delta: Delta, responder: Responder | None) -> None:
         now = self._clock.now()
         call.note(delta)
-        begun = call.permit.first_token is not None
-        if begun:
+        if call.permit.first_token is not None:
             if delta.tokens:
                 self._feedback.on_tokens(call.permit, delta.tokens, now=now)
-        elif not (delta.tokens or delta.whole):
-            call.accepted = call.accepted or now
-        else:
+        elif delta.tokens or delta.whole:
             if call.race is not None:
                 call.race.claim(call)
             self._tell(self._feedback.on_first_token(call.ticket, call.permit, now=now))
+        else:
+            call.accepted = call.accepted or now
         if responder is None or call.permit.first_token is None:
             call.pieces.append(delta)
             return
-        if not begun:
-            await responder.begin(self.receipt(call))
-            for held in call.pieces:
-                await responder.delta(held)
-        await responder.delta(delta)
+        if not call.begun:
+            call.pieces.append(delta)
+            await self._begin(call, responder)
+        else:
+            await self._give(call, responder.delta(delta))
+
+    async def _begin(self, call: Call, responder: Responder) -> None:
+        """Open the answer to a reader, with every piece held so far."""
+        call.begun = True
+        await self._give(call, responder.begin(self.receipt(call)))
+        for held in call.pieces:
+            await self._give(call, responder.delta(held))
+
+    async def _give(self, call: Call, giving: Awaitable[None]) -> None:
+        """The reader's time is its own: it is kept out of what is learned of the deployment."""
+        started = self._clock.now()
+        try:
+            await giving
+        except Exception as error:
+            raise ReaderGoneError(error) from error
+        call.permit.stall(self._clock.now() - started)
 
     def _close(self, call: Call, ending: Ending) -> Outcome:
         attempt, usage, error = call.attempt, call.final_usage(), call.error
-        unmade = call.ticket.sent is None or (ending is Ending.FAILED and call.permit.first_token is None)
+        is_paid = (call.sent and ending is not Ending.FAILED) or call.permit.first_token is not None
+        price = attempt.deployment.price
         outcome = Outcome(
             attempt=attempt,
             ending=ending,
@@ -164,13 +206,14 @@ class Caller:
             first_token=call.permit.first_token,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
-            cost_usd=0.0 if unmade else attempt.deployment.price.cost_usd(usage.input_tokens, usage.output_tokens),
+            cost_usd=price.cost_usd(usage.input_tokens, usage.output_tokens) if is_paid else 0.0,
             finish_reason=call.finish_reason,
             served_model=call.served_model,
             error_code=None if error is None else error.code,
             retry_after_s=None if error is None else error.retry_after_s,
         )
-        self._tell(self._feedback.on_outcome(call.ticket, call.permit, outcome, call.batch_wait_s, call.network_s()))
+        waits = (call.batch_wait_s, call.network_s())
+        self._tell(self._feedback.on_outcome(call.ticket, call.permit, outcome, *waits))
         return outcome
 
     def _tell(self, events: list[Event]) -> None:
@@ -192,7 +235,7 @@ class Caller:
             policy=ticket.policy.digest,
             attempts=ticket.attempts + ticket.request.attempts_before,
             cost_usd=ticket.cost_usd,
-            overhead_s=max(attempt.started - ticket.request.arrived - ticket.queue_s, 0.0),
+            overhead_s=ticket.overhead_s,
             request_class=ticket.request_class.name,
             complexity=ticket.scored.complexity,
             ttft_s=None if first is None else first - ticket.request.arrived,
@@ -206,9 +249,16 @@ class Caller:
             raise BackendError(f"no backend is called `{deployment.address.backend}`") from None
 
     def _batcher(self, deployment: Deployment, tuner: BatchTuner) -> Batcher:
-        name = deployment.name
-        if name not in self._batchers:
+        """One for each batch endpoint as it is described now."""
+        key = (deployment.name, deployment.address, id(tuner))
+        if key not in self._batchers:
+            self._batchers = {k: b for k, b in self._batchers.items() if k[0] != deployment.name}
             backend = cast(BatchBackend, self._backend(deployment))
-            self._batchers[name] = Batcher(backend, self._clock.now)
-        self._batchers[name].tuner = tuner
-        return self._batchers[name]
+            self._batchers[key] = Batcher(backend, tuner, self._clock.now)
+        return self._batchers[key]
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody asked this task to end, rather than something below it having cancelled itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

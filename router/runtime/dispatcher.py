@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import cast
 
+import structlog
 from msgspec.structs import replace
 
 from router.core.attempts import next_step
@@ -17,9 +18,9 @@ from router.core.feedback import Feedback
 from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.domain.deployment import Deployment
-from router.domain.errors import BackendError, Expired, Rejected, RouterError, TimedOut
+from router.domain.errors import BackendError, Expired, Rejected, RequestError, RouterError, TimedOut
 from router.domain.events import DecisionMade, QueueObserved, RequestReceived, RequestRejected
-from router.domain.outcome import Attempt, Ending, Outcome, Reply
+from router.domain.outcome import Attempt, Outcome, Reply
 from router.domain.request import Request
 from router.ports.backend import Backend
 from router.ports.clock import Clock
@@ -31,6 +32,9 @@ from router.wire.openai import assemble
 
 Grant = tuple[Attempt, Permit]
 _DRAIN_LOOK_S = 0.02
+_NOBODY_LEFT = frozenset({"no_deployment", "unsupported", "over_budget"})
+
+log = structlog.get_logger("router.dispatcher")
 
 
 class Dispatcher:
@@ -38,7 +42,7 @@ class Dispatcher:
 
     def __init__(self, controller: Controller, backends: Mapping[str, Backend], clock: Clock, sink: EventSink) -> None:
         self.controller = controller
-        self.queue = Queue(self._grant, clock.now)
+        self.queue = Queue(self._grant, controller.routable, clock.now)
         self._caller = Caller(controller, backends, clock, sink)
         self._feedback = Feedback(controller)
         self._clock = clock
@@ -68,23 +72,43 @@ class Dispatcher:
             self.in_flight -= 1
 
     async def _serve(self, ticket: Ticket, responder: Responder | None, on_call: BeforeCall | None) -> Reply:
-        outcome: Outcome | None = None
+        failure: BackendError | None = None
         try:
             while True:
-                call = Call(ticket, *await self._granted(ticket))
-                await self._announce(call, on_call)
-                call, outcome = await self._run(call, responder, on_call)
-                self.queue.pump()
+                call, outcome = await self._attempt(ticket, responder, on_call, failure)
                 if call.error is None:
                     return self._answer(ticket, call, outcome, streamed=responder is not None)
-                await self._recover(ticket, call.error, streamed=responder is not None)
+                failure = await self._recover(ticket, call.error, streamed=responder is not None)
         except RouterError as error:
-            self._end(ticket, outcome, error)
+            self._end(ticket, None, error)
             raise
         except asyncio.CancelledError:
-            self._end(ticket, outcome, Expired("the sender has gone", code="client_gone"))
-            self.queue.pump()
+            self._end(ticket, None, Expired("the sender has gone", code="client_gone"))
             raise
+        except Exception as error:
+            self._end(ticket, None, RouterError(f"the request could not be carried on: {type(error).__name__}"))
+            raise
+
+    async def _attempt(
+        self,
+        ticket: Ticket,
+        responder: Responder | None,
+        on_call: BeforeCall | None,
+        failure: BackendError | None,
+    ) -> tuple[Call, Outcome]:
+        """One decision and the call it leads to. After a failure nothing else may be able to take the request: then
+        that failure is the answer."""
+        try:
+            call = Call(ticket, *await self._granted(ticket))
+        except (Rejected, RequestError) as error:
+            if failure is not None and error.code in _NOBODY_LEFT:
+                raise failure from error
+            raise
+        try:
+            await self._announce(call, on_call)
+            return await self._run(call, responder, on_call)
+        finally:
+            self.queue.pump()
 
     async def _announce(self, call: Call, on_call: BeforeCall | None) -> None:
         """Let the ingress note that a call is about to be made; if it cannot, the permit goes back."""
@@ -94,49 +118,56 @@ class Dispatcher:
             except BaseException:
                 self._caller.withdraw(call)
                 raise
-        call.ticket.sent = self._clock.now()
+        call.ticket.on_sent(self._clock.now())
 
     async def _run(self, call: Call, responder: Responder | None, on_call: BeforeCall | None) -> tuple[Call, Outcome]:
         """Make the call, with a second beside it where the class hedges and the first is silent."""
-        ticket = call.ticket
-        after_s = ticket.request_class.hedge_after_s
+        after_s = call.ticket.request_class.hedge_after_s
         if after_s is None:
             return call, await self._caller.run(call, responder)
+        return await run_hedged(
+            call,
+            lambda: self._rival(call, on_call),
+            lambda made: self._caller.run(made, responder),
+            self._caller.withdraw,
+            after_s,
+        )
 
-        async def rival() -> Call | None:
-            ticket.tried |= {call.attempt.deployment.name}
-            if not self.controller.routable(ticket) - ticket.tried or not self.controller.retries.take():
-                return None
-            try:
-                grant = self._grant(ticket)
-            except RouterError:
-                return None
+    async def _rival(self, call: Call, on_call: BeforeCall | None) -> Call | None:
+        """A call to another deployment, if one has room and the retry budget allows it."""
+        ticket = call.ticket
+        ticket.tried |= {call.attempt.deployment.name}
+        if not self.controller.routable(ticket) - ticket.tried or self.controller.retries.tokens < 1.0:
+            return None
+        try:
+            grant = self._grant(ticket)
             if isinstance(grant, Hold):
                 return None
+            self.controller.retries.take()
             second = Call(ticket, *grant)
             await self._announce(second, on_call)
-            return second
-
-        return await run_hedged(call, rival, lambda c: self._caller.run(c, responder), after_s)
+        except Exception:
+            log.warning("hedge_failed", attempt=call.attempt.id, exc_info=True)
+            return None
+        return second
 
     async def _granted(self, ticket: Ticket) -> Grant:
         """Decide now, or wait in the queue for room."""
-        if not len(self.queue):
+        if not self.queue.blocks(ticket):
             grant = self._grant(ticket)
             if not isinstance(grant, Hold):
                 return grant
         waiter = self.queue.add(ticket)
-        if len(self.queue) > 1:
-            self.queue.pump()
         try:
-            grant = cast(Grant, await waiter.granted)
+            return cast(Grant, await waiter.granted)
         except asyncio.CancelledError:
             self.queue.remove(waiter)
             if waiter.granted.done() and not waiter.granted.cancelled() and waiter.granted.exception() is None:
                 self._caller.withdraw(Call(ticket, *cast(Grant, waiter.granted.result())))
+                self.queue.pump()
             raise
-        ticket.queue_s += self._clock.now() - waiter.since
-        return grant
+        finally:
+            ticket.queue_s += self._clock.now() - waiter.since
 
     def _grant(self, ticket: Ticket) -> Grant | Hold:
         started = self._clock.stopwatch()
@@ -144,24 +175,25 @@ class Dispatcher:
         decision = self.controller.decide(ticket, now=now)
         if isinstance(decision, Hold):
             return decision
-        grant = self.controller.start(ticket, now=now)
+        attempt, permit = self.controller.start(ticket, now=now)
         self._sink.emit(DecisionMade(replace(decision, decide_s=self._clock.stopwatch() - started)))
-        return grant
+        return attempt, permit
 
-    async def _recover(self, ticket: Ticket, error: RouterError, *, streamed: bool) -> None:
+    async def _recover(self, ticket: Ticket, error: RouterError, *, streamed: bool) -> BackendError:
         """Return when the request should be decided again; raise when it has failed for good."""
         if not isinstance(error, BackendError):
             raise error
-        controller = self.controller
         now = self._clock.now()
         if isinstance(error, TimedOut) and ticket.deadline is not None and now >= ticket.deadline:
             raise Expired("the deadline passed before the answer was complete") from error
-        routable = frozenset(controller.routable(ticket))
-        step = next_step(ticket, error, controller.retries, routable=routable, streamed=streamed, now=now)
-        if step is None:
+        controller = self.controller
+        routable = controller.routable(ticket)
+        wait_s = next_step(ticket, error, controller.retries, routable=routable, streamed=streamed, now=now)
+        if wait_s is None:
             raise error
-        if step.after_s > 0.0:
-            await asyncio.sleep(step.after_s)
+        if wait_s > 0.0:
+            await asyncio.sleep(wait_s)
+        return error
 
     def _answer(self, ticket: Ticket, call: Call, outcome: Outcome, *, streamed: bool) -> Reply:
         pieces = call.pieces
@@ -173,19 +205,15 @@ class Dispatcher:
             choices = assemble(pieces)
         self._end(ticket, outcome, None)
         request = ticket.request
-        created = int(request.at)
-        return Reply(request, choices, call.final_usage(), self._caller.receipt(call), created)
+        return Reply(request, choices, call.final_usage(), self._caller.receipt(call), int(request.at))
 
-    def _end(self, ticket: Ticket, outcome: Outcome | None, error: RouterError | None) -> None:
-        now = self._clock.now()
-        request = ticket.request
+    def _end(self, ticket: Ticket, done: Outcome | None, error: RouterError | None) -> None:
+        now, request = self._clock.now(), ticket.request
         if ticket.attempts == 0 and error is not None:
             stage = "queue" if ticket.queue_s else "decision"
             self._sink.emit(RequestRejected(request, ticket.request_class.name, error.code, stage, now))
-            return
-        done = outcome if outcome is not None and outcome.ending is Ending.COMPLETED else None
-        overhead = 0.0 if ticket.sent is None else max(ticket.sent - request.arrived - ticket.queue_s, 0.0)
-        self._sink.emit(self._feedback.on_end(ticket, done, error, overhead_s=overhead, now=now))
+        else:
+            self._sink.emit(self._feedback.on_end(ticket, done, error, now=now))
 
     def feedback(self, decision_id: str, quality: float) -> bool:
         """See `router.ports.dispatch.Dispatch.feedback`."""
@@ -211,7 +239,7 @@ class Dispatcher:
 
     def has_room(self) -> bool:
         """See `router.ports.dispatch.Dispatch.has_room`."""
-        return not self._draining and len(self.queue) < self.controller.policy.bounds.queue_requests // 2
+        return not self._draining and len(self.queue) < max(self.controller.policy.bounds.queue_requests // 2, 1)
 
     def tick(self) -> None:
         """The controller's heartbeat: limits, prices, overdue calls, the queue."""

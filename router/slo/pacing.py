@@ -17,6 +17,7 @@ _FLOOR_MARGIN = 0.006
 _FLOOR_START = 0.5
 _PRESSURE_HALF_LIFE_S = 1.0
 _PRESSURE_TARGET = 0.88
+_FRESH_S = 1.0
 _CAPACITY_INTEGRAL_PER_S = 0.10
 _CAPACITY_PROPORTIONAL = 2.0
 
@@ -29,14 +30,19 @@ class FloorPrice:
         self.under_overload = floor.under_overload
         self.high = high
         self.value = min(_FLOOR_START, high)
-        self.served = 0
-        self.adequate = 0.0
 
-    def on_served(self, p_adequate: float) -> None:
-        """An answer is served that is adequate with this probability."""
-        self.served += 1
-        self.adequate += p_adequate
-        self.value = min(max(self.value + _FLOOR_GAIN * (self.target - p_adequate), 0.0), self.high)
+    def on_served(self, p_adequate: float, best: float = 1.0) -> None:
+        """An answer is going to be served that is adequate with this probability, where `best` was to be had. A price
+        cannot buy what is not there: it does not rise while the best is below the target."""
+        if p_adequate >= self.target or best >= self.target:
+            self._move(self.target - p_adequate)
+
+    def on_changed(self, expected: float, served: float | None) -> None:
+        """What was counted as `expected` was in the end served as `served`, or not at all."""
+        self._move(expected - served if served is not None else expected - self.target)
+
+    def _move(self, deficit: float) -> None:
+        self.value = min(max(self.value + _FLOOR_GAIN * deficit, 0.0), self.high)
 
 
 class CapacityPrice:
@@ -53,13 +59,15 @@ class CapacityPrice:
         return min(self.integral + _CAPACITY_PROPORTIONAL * max(pressure - _PRESSURE_TARGET, 0.0), self.high)
 
     def observe(self, pressure: float, *, now: float) -> None:
-        """A decision saw this pressure."""
+        """A decision that could go there saw this pressure."""
         self._pressure.update(min(pressure, 2.0), now=now)
 
     def tick(self, *, now: float) -> None:
-        """Integrate since the last tick."""
+        """Integrate since the last tick; what was seen counts for less the longer ago it was."""
         if self._updated is not None:
-            error = self._pressure.mean - _PRESSURE_TARGET
-            step = _CAPACITY_INTEGRAL_PER_S * (now - self._updated) * max(error, -0.5)
+            seen = now if self._pressure.last is None else self._pressure.last
+            fresh = 0.5 ** (max(now - seen - _FRESH_S, 0.0) / _FRESH_S)
+            error = fresh * self._pressure.mean - _PRESSURE_TARGET
+            step = _CAPACITY_INTEGRAL_PER_S * (now - self._updated) * max(error, -1.0)
             self.integral = min(max(self.integral + step, 0.0), self.high)
         self._updated = now

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+_LARGEST = 1e12
 
 
 class ScaledFit:
@@ -54,11 +55,13 @@ class ScaledFit:
         }
 
     def restore(self, state: dict[str, list[float]]) -> None:
-        """Take up a checkpoint of the same size; anything else is ignored."""
+        """Take up a checkpoint; raises `ValueError` or `KeyError` where it is not one of this size."""
         size = len(self.theta)
-        if len(state.get("theta", ())) != size or len(state.get("normal", ())) != size * size:
-            return
-        self.theta = np.asarray(state["theta"], dtype=np.float64)
-        self._normal = np.asarray(state["normal"], dtype=np.float64).reshape(size, size)
-        self._moment = np.asarray(state["moment"], dtype=np.float64)
-        self.samples, self._evidence = int(state["samples"][0]), state["samples"][1]
+        theta = np.asarray(state["theta"], dtype=np.float64).reshape(size)
+        normal = np.asarray(state["normal"], dtype=np.float64).reshape(size, size)
+        moment = np.asarray(state["moment"], dtype=np.float64).reshape(size)
+        samples, evidence = state["samples"]
+        if float(np.abs(normal).max()) > _LARGEST:
+            raise ValueError("the normal matrix is out of range")
+        self.theta, self._normal, self._moment = np.clip(theta, self._low, self._high), normal, moment
+        self.samples, self._evidence = int(samples), evidence

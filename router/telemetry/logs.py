@@ -139,7 +139,6 @@ class EventLog:
         debug: dict[type[ev.Event], Handler] = {
             ev.RequestReceived: self._on_received,
             ev.FeedbackReceived: self._on_feedback,
-            ev.ShadowCompared: self._plain("shadow_compared"),
             ev.LimitUpdate: self._plain("limit_updated"),
             ev.PriceUpdate: self._plain("price_updated"),
             ev.CheckpointSaved: self._plain("checkpoint_saved"),

@@ -14,7 +14,6 @@ from router.domain.events import (
     PolicyRejected,
     PriceUpdate,
     QueueObserved,
-    ShadowCompared,
 )
 from router.policy.policy import Policy
 from router.telemetry.labels import Vocabulary, Words
@@ -67,9 +66,6 @@ class ControlMetrics:
         self._slo = Counter(registry, "router_predicted_slo_good", "Sum of P(SLO met) of picks.", by_class)
         self._adequate = Counter(registry, "router_predicted_adequate", "Sum of P(adequate) of picks.", by_class)
         self._cost = Counter(registry, "router_predicted_spend_usd", "Sum of the cost predicted of picks.", by_class)
-        self._shadow = Counter(
-            registry, "router_shadow_decisions", "Picks a shadow policy was asked about.", ("agrees",)
-        )
 
     def _state_series(self, registry: CollectorRegistry) -> None:
         self._price = Gauge(registry, "router_price", "Dual price in force.", ("kind", "subject"))
@@ -96,7 +92,6 @@ class ControlMetrics:
         self._complexity.create(classes)
         for counter in (self._explored, self._slo, self._adequate, self._cost):
             counter.create(classes)
-        self._shadow.create((("true",), ("false",)))
         kinds = ("floor", "usd", "capacity")
         self._price_moves.create((kind,) for kind in kinds)
         self._price.create(product(("capacity",), deployments))
@@ -108,7 +103,6 @@ class ControlMetrics:
         """One handler for each event type."""
         return {
             DecisionMade: self._on_decision,
-            ShadowCompared: self._on_shadow,
             PriceUpdate: self._on_price,
             QueueObserved: self._on_queue,
             PolicyApplied: self._on_applied,
@@ -144,9 +138,6 @@ class ControlMetrics:
         self._slo.add(key, chosen.terms.p_slo)
         self._adequate.add(key, chosen.terms.p_adequate)
         self._cost.add(key, chosen.terms.cost_usd)
-
-    def _on_shadow(self, event: ShadowCompared) -> None:
-        self._shadow.add(("true" if event.chosen == event.shadow else "false",))
 
     def _on_price(self, event: PriceUpdate) -> None:
         kind = self._prices[event.kind]

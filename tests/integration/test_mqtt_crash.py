@@ -232,7 +232,11 @@ class Router:
     def start(self, point: str = "never") -> None:
         url = f"mqtt://127.0.0.1:{self._port}"
         command = [sys.executable, "-c", CHILD, url, str(self._folder), point, str(NTH)]
+        is_first = not (self._folder / "events").exists()
         self._child = subprocess.Popen(command)
+        until = time.monotonic() + WAIT_S
+        while is_first and time.monotonic() < until and self.happened("connected") < 2:
+            time.sleep(0.01)  # before the first subscription there is no session that would keep a message
 
     def wait_until_killed(self) -> None:
         assert self._child is not None
@@ -260,7 +264,8 @@ class Router:
         return Counter(path.read_text().split()) if path.exists() else Counter()
 
     def happened(self, what: str) -> int:
-        lines = [line.split() for line in (self._folder / "events").read_text().splitlines()]
+        path = self._folder / "events"
+        lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         return sum(int(count) for name, count in lines if name == what)
 
 
@@ -321,7 +326,6 @@ def check(router: Router, producer: Producer, names: list[str], cut: Counter[str
     producer.drain()
     seen = dict(producer.finals)
     producer.ask(names)
-    producer.wait_for(names, max(seen.values()) + 1) if False else None
     for name in names:
         producer.wait_for([name], seen[name] + 1)
     assert router.calls() == calls

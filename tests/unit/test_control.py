@@ -85,50 +85,88 @@ def test_throttled_quota_is_believed_empty() -> None:
     """The backend's word beats our own count."""
     quota = Quota(TokenQuota(6000, 600))
     quota.has_room(1, 1, now=0.0)
-    quota.on_throttled()
+    quota.on_throttled(now=0.0)
     assert not quota.has_room(1, 1, now=0.0)
     assert quota.has_room(100, 10, now=1.5)
+
+
+def test_what_no_full_bucket_could_hold_never_fits() -> None:
+    """Waiting would not help it."""
+    quota = Quota(TokenQuota(6000, 600))
+    assert quota.fits(6000, 600)
+    assert not quota.fits(6001, 1)
+
+
+def opened(circuit: Circuit) -> Circuit:
+    for i in range(3):
+        circuit.on_failed(f"a{i}", "unreachable", None, now=0.0)
+    return circuit
 
 
 def test_circuit_opens_after_three_failures_and_probes_once() -> None:
     """Closed, open, one probe, closed again."""
     circuit = Circuit()
-    opened = [circuit.on_failed("unreachable", None, now=0.0) for _ in range(3)]
-    assert opened == [False, False, True]
+    circuit.on_failed("a", "unreachable", None, now=0.0)
+    circuit.on_failed("b", "unreachable", None, now=0.0)
+    assert circuit.health is Health.OK
+    circuit.on_failed("c", "unreachable", None, now=0.0)
+    assert circuit.health is Health.OPEN
     assert circuit.blocked(now=0.5) is not None
     assert circuit.blocked(now=1.5) is None
-    assert circuit.on_sent(now=1.5)
+    circuit.on_sent("probe", now=1.5)
+    assert circuit.health is Health.PROBING
     assert circuit.blocked(now=1.6) == "probing"
-    assert circuit.on_alive()
+    circuit.on_alive("probe")
     assert circuit.health is Health.OK
     assert circuit.blocked(now=1.6) is None
 
 
 def test_failed_probe_opens_for_longer() -> None:
     """Each failed probe doubles the cool-down."""
-    circuit = Circuit()
-    for _ in range(3):
-        circuit.on_failed("unreachable", None, now=0.0)
-    circuit.on_sent(now=1.0)
-    circuit.on_failed("unreachable", None, now=1.0)
+    circuit = opened(Circuit())
+    circuit.on_sent("probe", now=1.0)
+    circuit.on_failed("probe", "unreachable", None, now=1.0)
     assert circuit.blocked(now=2.5) is not None
     assert circuit.blocked(now=3.1) is None
+
+
+def test_only_the_probe_decides_while_probing() -> None:
+    """Calls that were in flight before neither close the circuit, nor let a second probe out, nor double its rest."""
+    circuit = opened(Circuit())
+    circuit.on_sent("probe", now=1.0)
+    circuit.on_withdrawn("straggler")
+    circuit.on_alive("straggler")
+    circuit.on_failed("straggler", "unreachable", None, now=1.1)
+    assert circuit.blocked(now=1.2) == "probing"
+    circuit.on_withdrawn("probe")
+    assert circuit.blocked(now=1.3) is None
 
 
 def test_retry_after_is_kept_and_the_later_end_holds() -> None:
     """A throttle closes the door for as long as it said; a shorter one does not reopen it."""
     circuit = Circuit()
-    circuit.on_failed("throttled", 5.0, now=0.0)
-    circuit.on_failed("throttled", 1.0, now=1.0)
+    circuit.on_failed("a", "throttled", 5.0, now=0.0)
+    circuit.on_failed("b", "throttled", 1.0, now=1.0)
     assert circuit.blocked(now=4.9) is not None
     assert circuit.blocked(now=5.1) is None
     assert circuit.health is Health.OK
 
 
-def test_refused_requests_do_not_open_the_circuit() -> None:
-    """A wrong request says nothing about the deployment."""
+def test_a_retry_after_of_a_day_is_not_believed() -> None:
+    """It is asked again after five minutes."""
     circuit = Circuit()
-    assert not any(circuit.on_failed("backend_refused", None, now=0.0) for _ in range(10))
+    circuit.on_failed("a", "throttled", 86_400.0, now=0.0)
+    assert circuit.blocked(now=301.0) is None
+
+
+def test_refused_requests_do_not_open_the_circuit_but_a_refused_key_does_at_once() -> None:
+    """A wrong request says nothing about the deployment; a wrong key says everything."""
+    circuit = Circuit()
+    for i in range(10):
+        circuit.on_failed(f"a{i}", "backend_refused", None, now=0.0)
+    assert circuit.health is Health.OK
+    circuit.on_failed("b", "backend_forbidden", None, now=0.0)
+    assert circuit.health is Health.OPEN
 
 
 def tuner() -> BatchTuner:
@@ -143,9 +181,17 @@ def test_batch_size_is_all_that_keeps_the_oldest_in_time() -> None:
     assert batch.upper_s(size) <= 0.2 < batch.upper_s(size + 1)
 
 
-def test_one_item_is_always_served() -> None:
-    """Even hopelessly late: the model must keep learning."""
-    assert tuner().size(50, -1.0) == 1
+def test_what_cannot_be_in_time_is_not_served_one_by_one() -> None:
+    """Where no size can save the oldest, all go: small batches would only make the next late too."""
+    assert tuner().size(50, -1.0) == 50
+    assert tuner().size(1, -1.0) == 1
+
+
+def test_a_batch_that_takes_no_time_teaches_without_harm() -> None:
+    """A clock that did not move is no infinite speed."""
+    batch = tuner()
+    batch.observe(4, 0.0, now=1.0)
+    assert 0.0 < batch.expected_s(4) < 1.0
 
 
 def test_batch_curve_follows_a_slowdown() -> None:

@@ -12,7 +12,7 @@ from router.domain.decision import Candidate
 from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
 from router.domain.request import Capability, Prompt, Request, RequestId
 from router.domain.slo import Goal, QualityFloor, RequestClass
-from router.domain.view import DeploymentView, Health, Load
+from router.domain.view import DeploymentView, Load
 from router.routing.filters import PASSING, STANDARD, serves
 from router.routing.need import Need
 from router.routing.pickers import AlwaysTier, Best, LeastOutstanding, RoundRobin, StaticThreshold, Uniform
@@ -32,8 +32,7 @@ def deployment(name: str, tier: Tier = Tier.SMALL, **fields: object) -> Deployme
 
 def view(target: Deployment, **fields: object) -> DeploymentView:
     base: dict[str, object] = {
-        "health": Health.OK,
-        "health_detail": "",
+        "blocked": "",
         "load": Load(0, 0, 0, 0),
         "limit": 10.0,
         "p_adequate": 0.8,
@@ -45,9 +44,10 @@ def view(target: Deployment, **fields: object) -> DeploymentView:
         "p_slo": 0.9,
         "cost_usd": 0.001,
         "work_s": 0.1,
+        "pressure": 0.5,
         "capacity_price": 0.0,
         "quota_ok": True,
-        "age_s": 0.0,
+        "quota_fits": True,
     }
     return DeploymentView(deployment=target, **{**base, **fields})  # type: ignore[arg-type]
 
@@ -73,11 +73,12 @@ def excluded(seen: DeploymentView, asked: Need) -> str | None:
         (view(deployment("a")), need(forced="b"), "not_allowed"),
         (view(deployment("a")), need(forced="model-a"), None),
         (view(deployment("a")), need(tried=frozenset({"a"})), "tried"),
-        (view(deployment("a"), health_detail="circuit open"), need(), "unhealthy"),
+        (view(deployment("a"), blocked="circuit open"), need(), "unhealthy"),
         (view(deployment("a", capabilities=frozenset())), need(needs=frozenset({Capability.TOOLS})), "lacks_capability"),
         (view(deployment("a", context_tokens=5)), need(), "context_too_long"),
         (view(deployment("a")), need(RequestClass("all", budget_usd_per_request=0.0001)), "too_dear"),
         (view(deployment("a"), quota_ok=False), need(), "no_quota"),
+        (view(deployment("a"), quota_ok=False, quota_fits=False), need(), "exceeds_quota"),
         (view(deployment("a"), quota_ok=False), need(unlimited=True), None),
         (view(deployment("a"), load=Load(8, 2, 0, 0)), need(), "at_limit"),
         (view(deployment("a"), load=Load(8, 1, 0, 0)), need(), None),
@@ -140,7 +141,8 @@ def test_logged_propensities_are_the_frequencies_of_the_picks() -> None:
 
 def test_exploration_never_goes_below_the_floors_lower_bound() -> None:
     """A candidate whose lower bound is under the floor is never explored."""
-    views = [view(deployment("a"), p_adequate_low=0.95), view(deployment("b"), p_adequate=0.91, p_adequate_low=0.85)]
+    safe = view(deployment("a"), p_adequate=0.95, p_adequate_low=0.95)
+    views = [safe, view(deployment("b"), p_adequate=0.91, p_adequate_low=0.85)]
     asked = need(RequestClass("all", floor=QualityFloor(0.9), exploration_ratio=0.5))
     _, probabilities = Best().pick(candidates(views, asked), views, asked, rng=Random(0))
     assert probabilities == [1.0, 0.0]
