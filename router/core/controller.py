@@ -19,17 +19,22 @@ from router.domain.deployment import DeploymentName, Tier
 from router.domain.errors import Expired, Rejected, RequestError
 from router.domain.events import Event, HealthChanged, LoadObserved, PolicyApplied
 from router.domain.outcome import Attempt, AttemptId
-from router.domain.request import Request
+from router.domain.request import Capability, Request
 from router.domain.view import DeploymentView, ScrapedLoad
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
 from router.policy.diff import difference
 from router.policy.policy import Policy
-from router.routing.filters import PASSING, Filter, may_serve
+from router.routing.filters import PASSING, Filter, bar, holds
 from router.routing.need import Need
 from router.routing.profile import Profile, standard
 
 _NEVER_FITS = frozenset({"lacks_capability", "context_too_long", "exceeds_quota"})
+
+
+_SCOPES = 1024
+
+Scope = tuple[tuple[Member, ...], tuple[Exclusion, ...]]
 
 
 class Hold:
@@ -69,6 +74,7 @@ class Controller:
 
     def _adopt(self, policy: Policy) -> None:
         self.policy = policy
+        self._scopes: dict[tuple[str, str | None, frozenset[Capability]], Scope] = {}
         self._admission = Admission(policy, self.estimator)
         tpots = [c.objectives.tpot.threshold_s for c in policy.classes if c.objectives.tpot is not None]
         self._tightest_tpot = min(tpots, default=None)
@@ -94,10 +100,11 @@ class Controller:
         if ticket.deadline is not None and ticket.deadline <= now:
             raise Expired("the deadline passed before a deployment had room")
         profile, need = self.profile, self._need(ticket, now)
+        members, barred = self._scope(ticket)
         views: list[DeploymentView] = []
         candidates: list[Candidate] = []
-        excluded: list[Exclusion] = []
-        for member in self.fleet.members.values():
+        excluded = list(barred)
+        for member in members:
             view = self._viewer.view(member, ticket, now=now)
             why = _excluded(view, need, profile.filters)
             if why is None:
@@ -106,7 +113,7 @@ class Controller:
             else:
                 excluded.append(why)
             if not ticket.looked and (why is None or why.code == "at_limit"):
-                member.price.observe(view.pressure, now=now)
+                member.price.observe(view.pressure)
         ticket.looked = True
         if not candidates:
             return _none(excluded)
@@ -122,6 +129,18 @@ class Controller:
         ticket.decision, ticket.view = decision, views[index]
         return decision
 
+    def _scope(self, ticket: Ticket) -> Scope:
+        """Who may serve by class, name and ability, and why the others may not; the same for requests of one kind."""
+        key = (ticket.request_class.name, ticket.forced, ticket.request.needs)
+        scope = self._scopes.get(key)
+        if scope is None:
+            pairs = [(m, bar(m.deployment, *key[1:], ticket.request_class)) for m in self.fleet.members.values()]
+            scope = tuple(m for m, why in pairs if why is None), tuple(why for _, why in pairs if why is not None)
+            if len(self._scopes) >= _SCOPES:
+                self._scopes.clear()
+            self._scopes[key] = scope
+        return scope
+
     def _need(self, ticket: Ticket, now: float) -> Need:
         request_class = ticket.request_class
         return Need(
@@ -132,7 +151,6 @@ class Controller:
             self.duals.floor(request_class),
             self.duals.usd(request_class),
             ticket.tried,
-            ticket.forced,
             not self.profile.paced,
         )
 
@@ -202,8 +220,8 @@ class Controller:
 
     def routable(self, ticket: Ticket) -> frozenset[str]:
         """Deployments that may serve the ticket as far as its class, its sender and its size allow."""
-        need = Need(ticket.request, ticket.request_class, 0.0, 0.0, forced=ticket.forced)
-        return frozenset(d.name for d in self.policy.deployments if may_serve(d, need) is None)
+        members, _ = self._scope(ticket)
+        return frozenset(m.deployment.name for m in members if holds(m.deployment, ticket.request))
 
     def on_load(self, load: ScrapedLoad) -> None:
         """A server told its own load: what of it is not ours is added to what we see."""

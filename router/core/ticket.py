@@ -24,6 +24,7 @@ class Ticket:
         "first_token",
         "floor_counted",
         "forced",
+        "lengths",
         "looked",
         "max_tokens",
         "policy",
@@ -58,6 +59,7 @@ class Ticket:
         """What is aimed at: the deadline, or one that may be missed."""
         self.max_tokens = request.max_tokens or request_class.parameters.max_tokens
         self.qualities: dict[str, tuple[float, float]] = {}
+        self.lengths: dict[str, float] = {}
         self.looked = False
         self.floor_counted: float | None = None
         self.decision: Decision | None = None

@@ -14,6 +14,10 @@ from router.stats.normal import below
 
 _E2E_SIGMA = 0.6
 """Spread of the log of end-to-end time: output length is most of it."""
+_BATCH_SIGMA = 0.2
+_TOO_LATE = 2.0
+_LEAST_ROOM = 0.05
+"""Share of an objective that a long prompt of one's own leaves at least for waiting, when pressure is told."""
 
 
 class Viewer:
@@ -34,21 +38,29 @@ class Viewer:
             ticket.qualities[deployment.model] = found
         return found
 
+    def _length(self, ticket: Ticket, model: str) -> float:
+        """Expected output tokens of a model for the request."""
+        found = ticket.lengths.get(model)
+        if found is None:
+            found = self._lengths.expect(ticket.request_class.name, model, ticket.max_tokens)
+            ticket.lengths[model] = found
+        return found
+
     def view(self, member: Member, ticket: Ticket, *, now: float) -> DeploymentView:
         """Everything a filter or scorer may read about one deployment for one request."""
         deployment, request, account = member.deployment, ticket.request, member.account
         p_adequate, p_low = self._quality(ticket, member)
-        output = self._lengths.expect(ticket.request_class.name, deployment.model, ticket.max_tokens)
+        output = self._length(ticket, deployment.model)
         load = account.load(now, member.prefill_s_per_token if account.waiting else 0.0)
         if member.batch is None:
-            predicted = member.latency.predict(load, request.input_tokens, output, account.prefill_rate.at(now))
-            ttft, tpot = predicted.ttft_s, predicted.tpot_s
+            rate = account.prefill_rate.at(now)
+            ttft, tpot = member.latency.predict(load, request.input_tokens, output, rate)
             work = member.latency.work_s(request.input_tokens, output)
         else:
             ttft, tpot = _batch_wait_s(member, load), 0.0
             work = member.batch.expected_s(1) / member.batch.max_items
         waited = now - request.arrived
-        e2e = ttft + tpot * max(output - 1.0, 0.0)
+        e2e = ttft + tpot * (output - 1.0)
         p_slo, pressure = _promises(member, ticket, waited, ttft, tpot, e2e, now)
         typical, quota = member.typical_work.mean, member.quota
         return DeploymentView(
@@ -90,19 +102,29 @@ def _promises(
     latency = member.latency
     p, pressure = 1.0, 0.0
     if objectives.ttft is not None:
-        left = objectives.ttft.threshold_s - waited
-        p = latency.p_ttft(ttft, left)
+        threshold = objectives.ttft.threshold_s
+        left = threshold - waited
+        p = latency.ttft.p_within(ttft, left)
         own = latency.prefill_s_per_token * ticket.request.input_tokens
-        pressure = (ttft - own) / max(left - own, 0.05 * objectives.ttft.threshold_s)
-    if objectives.tpot is not None:
-        p *= latency.p_tpot(tpot, objectives.tpot.threshold_s) if member.batch is None else 1.0
-        pressure = max(pressure, tpot / objectives.tpot.threshold_s)
-    bounds = [] if objectives.e2e is None else [objectives.e2e.threshold_s - waited]
-    if ticket.aim is not None:
-        bounds.append(ticket.aim - now)
-    if bounds:
-        left = min(bounds)
-        sigma = _E2E_SIGMA if tpot else 0.2
-        p *= below(math.log(left), math.log(max(e2e, 1e-6)), sigma) if left > 0.0 else 0.0
-        pressure = max(pressure, e2e / left if left > 0.0 else 2.0) if objectives.ttft is None else pressure
+        room, least = left - own, _LEAST_ROOM * threshold
+        pressure = (ttft - own) / (room if room > least else least)
+    if objectives.tpot is not None and member.batch is None:
+        threshold = objectives.tpot.threshold_s
+        p *= latency.tpot.p_within(tpot, threshold)
+        if tpot > pressure * threshold:
+            pressure = tpot / threshold
+    left = _left(ticket, objectives, waited, now)
+    if left is not None:
+        sigma = _E2E_SIGMA if tpot else _BATCH_SIGMA
+        p *= below(0.0, math.log(e2e / left), sigma) if left > 0.0 else 0.0
+        if objectives.ttft is None:
+            pressure = max(pressure, e2e / left if left > 0.0 else _TOO_LATE)
     return p, pressure
+
+
+def _left(ticket: Ticket, objectives: Objectives, waited: float, now: float) -> float | None:
+    """Seconds until the whole answer must be there, by objective or deadline."""
+    left = None if objectives.e2e is None else objectives.e2e.threshold_s - waited
+    if ticket.aim is not None and (left is None or ticket.aim - now < left):
+        left = ticket.aim - now
+    return left

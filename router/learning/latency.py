@@ -30,16 +30,43 @@ _TPOT_SIGMA = 0.12
 _MIN_SIGMA = 0.04
 _REFIT_EVERY = 64
 _BUSIEST_PREFILL = 0.85
+_LEAST_ROOM = 64
+"""Prompt tokens a step always has room for, so that nothing divides by nothing."""
 
 
-class Predicted:
-    """Median TTFT and TPOT in seconds, as of now, for one request on one deployment."""
+class Residual:
+    """How far predictions are off, as a factor: mean and spread of the log of observed over predicted."""
 
-    __slots__ = ("tpot_s", "ttft_s")
+    __slots__ = ("_moments", "sigma")
 
-    def __init__(self, ttft_s: float, tpot_s: float) -> None:
-        self.ttft_s = ttft_s
-        self.tpot_s = tpot_s
+    def __init__(self, sigma: float) -> None:
+        self._moments = Ewma(_RESIDUAL_HALF_LIFE_S, mean=0.0, variance=sigma**2, weight=20.0)
+        self.sigma = sigma
+
+    def observe(self, ratio: float, *, now: float) -> None:
+        """One observed over predicted."""
+        self._moments.update(_bounded_log(ratio), now=now)
+        self.sigma = max(math.sqrt(self._moments.variance), _MIN_SIGMA)
+
+    def relax(self, kept: float) -> None:
+        """Keep only this share of the bias."""
+        self._moments.mean *= kept
+
+    def p_within(self, predicted_s: float, objective_s: float) -> float:
+        """P(observed <= objective)."""
+        if objective_s <= 0.0:
+            return 0.0
+        return below(0.0, math.log(predicted_s / objective_s) + self._moments.mean, self.sigma)
+
+    def state(self) -> list[float]:
+        """Mean and variance."""
+        return [self._moments.mean, self._moments.variance]
+
+    def restore(self, mean: float, variance: float) -> None:
+        """Take up a checkpoint."""
+        self._moments.mean = min(max(mean, -1.0), 1.0)
+        self._moments.variance = min(max(variance, _MIN_SIGMA**2), 1.0)
+        self.sigma = math.sqrt(self._moments.variance)
 
 
 class LatencyModel:
@@ -52,8 +79,8 @@ class LatencyModel:
         self._c, self._e = prior.per_context_token_s, prior.per_prefill_token_s
         self._budget = prior.step_token_budget
         self._log_k = Ewma(_MULTIPLIER_HALF_LIFE_S, mean=0.0, weight=4.0)
-        self._ttft_residual = Ewma(_RESIDUAL_HALF_LIFE_S, mean=0.0, variance=_TTFT_SIGMA**2, weight=20.0)
-        self._tpot_residual = Ewma(_RESIDUAL_HALF_LIFE_S, mean=0.0, variance=_TPOT_SIGMA**2, weight=20.0)
+        self.ttft = Residual(_TTFT_SIGMA)
+        self.tpot = Residual(_TPOT_SIGMA)
         self._k = 1.0
         self.last_observed: float | None = None
         self._relaxed = 0.0
@@ -77,37 +104,26 @@ class LatencyModel:
         context = input_tokens + 0.5 * output_tokens
         return self._k * (self._e * input_tokens + output_tokens * (self._b + self._c * context))
 
-    def predict(self, load: Load, input_tokens: int, output_tokens: float, prefill_tokens_per_s: float) -> Predicted:
-        """Median TTFT (from sending) and TPOT for a request of `input_tokens`, given what is in flight."""
+    def predict(
+        self, load: Load, input_tokens: int, output_tokens: float, prefill_tokens_per_s: float
+    ) -> tuple[float, float]:
+        """Median TTFT (from sending) and TPOT in seconds for a request of `input_tokens`, given what is in flight."""
         a, b, c, e, k = self._a, self._b, self._c, self._e, self._k
         sequences, context, waiting = load.sequences, load.context_tokens, load.waiting_tokens
         step = a + b * sequences + c * context
-        room = max(self._budget - sequences, 64)
+        room = self._budget - sequences
+        room = max(room, _LEAST_ROOM)
         tokens = waiting + input_tokens
         steps = -(-tokens // room)
         ttft = steps * step + e * tokens
         if sequences or waiting:
-            ttft += 0.5 * (step + e * min(waiting, room))
+            ttft += 0.5 * (step + e * (waiting if waiting < room else room))
         joined = sequences + load.waiting_sequences + 1
         context_then = context + tokens + 0.5 * output_tokens
-        share = min(k * e * prefill_tokens_per_s, _BUSIEST_PREFILL)
+        share = k * e * prefill_tokens_per_s
+        share = min(share, _BUSIEST_PREFILL)
         tpot = (a + b * joined + c * context_then) / (1.0 - share)
-        return Predicted(k * ttft, k * tpot)
-
-    def p_ttft(self, predicted_s: float, objective_s: float) -> float:
-        """P(TTFT <= objective)."""
-        return self._p(self._ttft_residual, predicted_s, objective_s)
-
-    def p_tpot(self, predicted_s: float, objective_s: float) -> float:
-        """P(TPOT <= objective)."""
-        return self._p(self._tpot_residual, predicted_s, objective_s)
-
-    @staticmethod
-    def _p(residual: Ewma, predicted_s: float, objective_s: float) -> float:
-        if objective_s <= 0.0:
-            return 0.0
-        mean = math.log(max(predicted_s, 1e-6)) + residual.mean
-        return below(math.log(objective_s), mean, max(math.sqrt(residual.variance), _MIN_SIGMA))
+        return k * ttft, k * tpot
 
     def observe_gap(self, load: Load, window_s: float, tokens: int, prefill_tokens: int, *, now: float) -> None:
         """One sequence gave `tokens` tokens in `window_s` while `load` was in flight and `prefill_tokens` prompt
@@ -132,14 +148,14 @@ class LatencyModel:
         self.last_observed = now
         if predicted_s <= 0.0 or observed_s <= 0.0:
             return
-        self._ttft_residual.update(_bounded_log(observed_s / predicted_s), now=now)
+        self.ttft.observe(observed_s / predicted_s, now=now)
 
     def observe_tpot(self, predicted_s: float, observed_s: float, *, now: float) -> None:
         """A call ended with this mean gap where `predicted_s` was expected."""
         self.last_observed = now
         if predicted_s <= 0.0 or observed_s <= 0.0:
             return
-        self._tpot_residual.update(_bounded_log(observed_s / predicted_s), now=now)
+        self.tpot.observe(observed_s / predicted_s, now=now)
 
     def observe_whole(self, predicted_s: float, observed_s: float, multiplier: float, *, now: float) -> None:
         """A call that did not stream took this long, where `predicted_s` was expected for its length under the
@@ -164,8 +180,8 @@ class LatencyModel:
         self._relaxed = now
         self._log_k.mean *= kept
         self._k = math.exp(self._log_k.mean)
-        self._ttft_residual.mean *= kept
-        self._tpot_residual.mean *= kept
+        self.ttft.relax(kept)
+        self.tpot.relax(kept)
 
     def _follow(self, ratio: float, *, now: float) -> None:
         self.last_observed = now
@@ -179,25 +195,15 @@ class LatencyModel:
 
     def state(self) -> dict[str, list[float]]:
         """What a checkpoint keeps: the shape and the spread, not the momentary multiplier."""
-        spread = [
-            self._ttft_residual.mean,
-            self._ttft_residual.variance,
-            self._tpot_residual.mean,
-            self._tpot_residual.variance,
-        ]
-        return {**self._fit.state(), "spread": spread}
+        return {**self._fit.state(), "spread": [*self.ttft.state(), *self.tpot.state()]}
 
     def restore(self, state: dict[str, list[float]]) -> None:
         """Take up a checkpoint; raises `ValueError` or `KeyError` where it is not one."""
         ttft_mean, ttft_variance, tpot_mean, tpot_variance = state["spread"]
         self._fit.restore(state)
         self._reshape()
-        for residual, mean, variance in (
-            (self._ttft_residual, ttft_mean, ttft_variance),
-            (self._tpot_residual, tpot_mean, tpot_variance),
-        ):
-            residual.mean = min(max(mean, -1.0), 1.0)
-            residual.variance = min(max(variance, _MIN_SIGMA**2), 1.0)
+        self.ttft.restore(ttft_mean, ttft_variance)
+        self.tpot.restore(tpot_mean, tpot_variance)
 
 
 def _bounded_log(ratio: float) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from router.domain.decision import Exclusion
 from router.domain.deployment import Deployment
+from router.domain.request import Capability, Request
 from router.domain.slo import RequestClass
 from router.domain.view import DeploymentView
 from router.routing.need import Need
@@ -19,26 +20,33 @@ Filter = Callable[[DeploymentView, Need], Exclusion | None]
 PASSING = frozenset({"at_limit", "no_quota", "unhealthy"})
 
 
-def allowed(view: DeploymentView, need: Need) -> Exclusion | None:
-    """The class, or the sender by name, says who may serve; and who can: tools, images, a context that holds it."""
-    return may_serve(view.deployment, need)
-
-
-def may_serve(deployment: Deployment, need: Need) -> Exclusion | None:
-    """What can be told of a deployment without looking at its state."""
-    request = need.request
-    if need.forced is not None:
-        if need.forced not in (deployment.name, deployment.group, deployment.model):
-            return Exclusion(deployment.name, "not_allowed", f"the request asks for {need.forced}")
-    elif not serves(need.request_class, deployment):
-        return Exclusion(deployment.name, "not_allowed", f"class {need.request_class.name} does not list it")
-    if not request.needs <= deployment.capabilities:
-        missing = ", ".join(sorted(request.needs - deployment.capabilities))
-        return Exclusion(deployment.name, "lacks_capability", missing)
-    if deployment.context_tokens is not None and request.input_tokens > deployment.context_tokens:
-        detail = f"{request.input_tokens} > {deployment.context_tokens} tokens"
-        return Exclusion(deployment.name, "context_too_long", detail)
+def bar(
+    deployment: Deployment, forced: str | None, needs: frozenset[Capability], request_class: RequestClass
+) -> Exclusion | None:
+    """What keeps a deployment from all requests of a kind: who may serve is said by the class, or by the sender by name;
+    who can, by what it is able to do."""
+    if forced is not None:
+        if forced not in (deployment.name, deployment.group, deployment.model):
+            return Exclusion(deployment.name, "not_allowed", f"the request asks for {forced}")
+    elif not serves(request_class, deployment):
+        return Exclusion(deployment.name, "not_allowed", f"class {request_class.name} does not list it")
+    if not needs <= deployment.capabilities:
+        return Exclusion(deployment.name, "lacks_capability", ", ".join(sorted(needs - deployment.capabilities)))
     return None
+
+
+def holds(deployment: Deployment, request: Request) -> bool:
+    """Whether the prompt fits the context window."""
+    return deployment.context_tokens is None or request.input_tokens <= deployment.context_tokens
+
+
+def fits_context(view: DeploymentView, need: Need) -> Exclusion | None:
+    """The context window holds the prompt."""
+    deployment, request = view.deployment, need.request
+    if holds(deployment, request):
+        return None
+    detail = f"{request.input_tokens} > {deployment.context_tokens} tokens"
+    return Exclusion(deployment.name, "context_too_long", detail)
 
 
 def serves(request_class: RequestClass, deployment: Deployment) -> bool:
@@ -92,6 +100,6 @@ def has_room(view: DeploymentView, need: Need) -> Exclusion | None:
     return None
 
 
-STANDARD: tuple[Filter, ...] = (allowed, untried, healthy, affordable, has_quota, has_room)
-REACHABLE: tuple[Filter, ...] = (allowed, untried)
+STANDARD: tuple[Filter, ...] = (fits_context, untried, healthy, affordable, has_quota, has_room)
+REACHABLE: tuple[Filter, ...] = (fits_context, untried)
 """For baselines: nothing but what would be an error."""

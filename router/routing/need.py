@@ -22,6 +22,5 @@ class Need(Struct, frozen=True, gc=False):
     floor_price: float = 0.0
     usd_price: float = 0.0
     tried: frozenset[str] = frozenset()
-    forced: str | None = None
     unlimited: bool = False
     """Limits and quotas do not hold: the baselines have none."""

@@ -43,7 +43,7 @@ class Best:
             return None, []
         probabilities = [0.0] * len(candidates)
         probabilities[best] = 1.0
-        if share <= 0.0 or need.forced is not None:
+        if share <= 0.0:
             return best, probabilities
         floor = need.request_class.floor
         least = 0.0 if floor is None else floor.ratio

@@ -17,6 +17,7 @@ _FLOOR_MARGIN = 0.006
 _FLOOR_START = 0.5
 _PRESSURE_HALF_LIFE_S = 1.0
 _PRESSURE_TARGET = 0.88
+_PRESSURE_MAX = 2.0
 _FRESH_S = 1.0
 _CAPACITY_INTEGRAL_PER_S = 0.10
 _CAPACITY_PROPORTIONAL = 2.0
@@ -52,18 +53,26 @@ class CapacityPrice:
         self.high = high
         self.integral = 0.0
         self._pressure = Ewma(_PRESSURE_HALF_LIFE_S, mean=0.0)
+        self._sum = 0.0
+        self._count = 0
         self._updated: float | None = None
 
     def value(self, pressure: float) -> float:
         """Price at this pressure (1 is at the objective): what the past has taught plus what is pressing now."""
-        return min(self.integral + _CAPACITY_PROPORTIONAL * max(pressure - _PRESSURE_TARGET, 0.0), self.high)
+        excess = pressure - _PRESSURE_TARGET
+        price = self.integral + _CAPACITY_PROPORTIONAL * excess if excess > 0.0 else self.integral
+        return price if price < self.high else self.high
 
-    def observe(self, pressure: float, *, now: float) -> None:
+    def observe(self, pressure: float) -> None:
         """A decision that could go there saw this pressure."""
-        self._pressure.update(min(pressure, 2.0), now=now)
+        self._sum += pressure if pressure < _PRESSURE_MAX else _PRESSURE_MAX
+        self._count += 1
 
     def tick(self, *, now: float) -> None:
         """Integrate since the last tick; what was seen counts for less the longer ago it was."""
+        if self._count:
+            self._pressure.update(self._sum / self._count, now=now)
+            self._sum, self._count = 0.0, 0
         if self._updated is not None:
             seen = now if self._pressure.last is None else self._pressure.last
             fresh = 0.5 ** (max(now - seen - _FRESH_S, 0.0) / _FRESH_S)

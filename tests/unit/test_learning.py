@@ -22,7 +22,7 @@ BUSY = Load(100, 5, 6000, 120_000)
 def test_idle_server_takes_one_step_and_its_prompt() -> None:
     """TTFT of 1000 tokens on an idle server is one step with 1000 prompt tokens."""
     predicted = LatencyModel(PROFILE).predict(IDLE, 1000, 200.0, 0.0)
-    assert predicted.ttft_s == pytest.approx(0.0164 + 1000 * 0.000065)
+    assert predicted[0] == pytest.approx(0.0164 + 1000 * 0.000065)
 
 
 def test_prompts_ahead_cost_their_steps() -> None:
@@ -30,7 +30,7 @@ def test_prompts_ahead_cost_their_steps() -> None:
     model = LatencyModel(PROFILE)
     behind = model.predict(Load(0, 3, 3 * 2048, 0), 2048, 200.0, 0.0)
     step = 0.0164 + 2048 * 0.000065
-    assert behind.ttft_s == pytest.approx(4 * step + 0.5 * step)
+    assert behind[0] == pytest.approx(4 * step + 0.5 * step)
 
 
 def test_prefill_of_others_slows_every_token() -> None:
@@ -38,7 +38,7 @@ def test_prefill_of_others_slows_every_token() -> None:
     model = LatencyModel(PROFILE)
     alone = model.predict(BUSY, 100, 200.0, 0.0)
     shared = model.predict(BUSY, 100, 200.0, 0.5 / PROFILE.per_prefill_token_s)
-    assert shared.tpot_s == pytest.approx(2.0 * alone.tpot_s)
+    assert shared[1] == pytest.approx(2.0 * alone[1])
 
 
 def test_multiplier_follows_a_slowdown_within_seconds() -> None:
@@ -50,7 +50,7 @@ def test_multiplier_follows_a_slowdown_within_seconds() -> None:
     assert model.multiplier == pytest.approx(3.0, rel=0.15)
     for i in range(60, 140):
         model.observe_gap(BUSY, 8 * step, 8, 0, now=i * 0.05)
-    assert model.predict(BUSY, 100, 1.0, 0.0).tpot_s < 1.35 * step
+    assert model.predict(BUSY, 100, 1.0, 0.0)[1] < 1.35 * step
 
 
 def test_silence_counts_as_at_least_this_slow() -> None:
@@ -75,10 +75,10 @@ def test_slowness_nobody_confirms_is_slowly_forgotten() -> None:
 def test_probability_falls_as_the_objective_tightens() -> None:
     """P(SLO) is half at the predicted median, near one far above, near zero far below."""
     model = LatencyModel(PROFILE)
-    assert model.p_ttft(0.4, 0.4) == pytest.approx(0.5)
-    assert model.p_ttft(0.1, 0.5) > 0.99
-    assert model.p_ttft(0.5, 0.1) < 0.01
-    assert model.p_ttft(0.1, -0.2) == 0.0
+    assert model.ttft.p_within(0.4, 0.4) == pytest.approx(0.5)
+    assert model.ttft.p_within(0.1, 0.5) > 0.99
+    assert model.ttft.p_within(0.5, 0.1) < 0.01
+    assert model.ttft.p_within(0.1, -0.2) == 0.0
 
 
 def test_latency_state_survives_a_restart() -> None:
@@ -86,7 +86,9 @@ def test_latency_state_survives_a_restart() -> None:
     model = LatencyModel(PROFILE)
     for i in range(640):
         load = Load(20 + i % 100, 0, 0, 1000 * (20 + i % 100))
-        model.observe_gap(load, 8 * 1.5 * LatencyModel(PROFILE).step_s(load.sequences, load.context_tokens), 8, 0, now=i)
+        model.observe_gap(
+            load, 8 * 1.5 * LatencyModel(PROFILE).step_s(load.sequences, load.context_tokens), 8, 0, now=i
+        )
     again = LatencyModel(PROFILE)
     again.restore(model.state())
     assert again.step_s(50, 50_000) * model.multiplier == pytest.approx(model.step_s(50, 50_000))

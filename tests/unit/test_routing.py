@@ -13,7 +13,7 @@ from router.domain.deployment import Address, Deployment, DeploymentName, Kind, 
 from router.domain.request import Capability, Prompt, Request, RequestId
 from router.domain.slo import Goal, QualityFloor, RequestClass
 from router.domain.view import DeploymentView, Load
-from router.routing.filters import PASSING, STANDARD, serves
+from router.routing.filters import PASSING, STANDARD, bar, serves
 from router.routing.need import Need
 from router.routing.pickers import AlwaysTier, Best, LeastOutstanding, RoundRobin, StaticThreshold, Uniform
 from router.routing.scorers import utility
@@ -57,7 +57,10 @@ def need(request_class: RequestClass | None = None, **fields: object) -> Need:
     return Need(request, request_class or RequestClass("all"), 0.0, 0.0, **fields)  # type: ignore[arg-type]
 
 
-def excluded(seen: DeploymentView, asked: Need) -> str | None:
+def excluded(seen: DeploymentView, asked: Need, forced: str | None = None) -> str | None:
+    barred = bar(seen.deployment, forced, asked.request.needs, asked.request_class)
+    if barred is not None:
+        return barred.code
     for test in STANDARD:
         why = test(seen, asked)
         if why is not None:
@@ -70,11 +73,13 @@ def excluded(seen: DeploymentView, asked: Need) -> str | None:
     [
         (view(deployment("a")), need(), None),
         (view(deployment("a")), need(RequestClass("all", deployments=("b",))), "not_allowed"),
-        (view(deployment("a")), need(forced="b"), "not_allowed"),
-        (view(deployment("a")), need(forced="model-a"), None),
         (view(deployment("a")), need(tried=frozenset({"a"})), "tried"),
         (view(deployment("a"), blocked="circuit open"), need(), "unhealthy"),
-        (view(deployment("a", capabilities=frozenset())), need(needs=frozenset({Capability.TOOLS})), "lacks_capability"),
+        (
+            view(deployment("a", capabilities=frozenset())),
+            need(needs=frozenset({Capability.TOOLS})),
+            "lacks_capability",
+        ),
         (view(deployment("a", context_tokens=5)), need(), "context_too_long"),
         (view(deployment("a")), need(RequestClass("all", budget_usd_per_request=0.0001)), "too_dear"),
         (view(deployment("a"), quota_ok=False), need(), "no_quota"),
@@ -87,6 +92,13 @@ def excluded(seen: DeploymentView, asked: Need) -> str | None:
 def test_each_filter_says_why(seen: DeploymentView, asked: Need, code: str | None) -> None:
     """One reason each, from the closed set."""
     assert excluded(seen, asked) == code
+
+
+def test_a_sender_may_force_a_deployment_by_name_or_model() -> None:
+    """What it names is all that may serve it, whatever the class lists."""
+    asked = need(RequestClass("all", deployments=("b",)))
+    assert excluded(view(deployment("a")), asked, forced="model-a") is None
+    assert excluded(view(deployment("b")), asked, forced="a") == "not_allowed"
 
 
 def test_only_what_passes_by_itself_may_be_waited_for() -> None:
