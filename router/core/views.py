@@ -113,12 +113,12 @@ def _promises(
         p *= latency.tpot.p_within(tpot, threshold)
         if tpot > pressure * threshold:
             pressure = tpot / threshold
-    left = _left(ticket, objectives, waited, now)
-    if left is not None:
+    whole = _left(ticket, objectives, waited, now)
+    if whole is not None:
         sigma = _E2E_SIGMA if tpot else _BATCH_SIGMA
-        p *= below(0.0, math.log(e2e / left), sigma) if left > 0.0 else 0.0
+        p *= below(0.0, math.log(e2e / whole), sigma) if whole > 0.0 else 0.0
         if objectives.ttft is None:
-            pressure = max(pressure, e2e / left if left > 0.0 else _TOO_LATE)
+            pressure = max(pressure, e2e / whole if whole > 0.0 else _TOO_LATE)
     return p, pressure
 
 

@@ -23,8 +23,8 @@ PASSING = frozenset({"at_limit", "no_quota", "unhealthy"})
 def bar(
     deployment: Deployment, forced: str | None, needs: frozenset[Capability], request_class: RequestClass
 ) -> Exclusion | None:
-    """What keeps a deployment from all requests of a kind: who may serve is said by the class, or by the sender by name;
-    who can, by what it is able to do."""
+    """What keeps a deployment from all requests of a kind: who may serve is said by the class, or by the sender by
+    name; who can, by what it is able to do."""
     if forced is not None:
         if forced not in (deployment.name, deployment.group, deployment.model):
             return Exclusion(deployment.name, "not_allowed", f"the request asks for {forced}")

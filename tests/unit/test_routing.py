@@ -19,6 +19,9 @@ from router.routing.pickers import AlwaysTier, Best, LeastOutstanding, RoundRobi
 from router.routing.scorers import utility
 
 
+NOTHING: frozenset[Capability] = frozenset()
+
+
 def deployment(name: str, tier: Tier = Tier.SMALL, **fields: object) -> Deployment:
     base = {
         "group": name,
