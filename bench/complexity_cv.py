@@ -16,13 +16,23 @@ import time
 from pathlib import Path
 
 import numpy as np
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from router.complexity import train as fitting
 from router.complexity.artefact import File
-from router.complexity.evaluate import area, ece, read_outcomes, recovered
+from router.complexity.evaluate import area, ece, recovered
+from router.complexity.outcomes import Source, read_outcomes, subjects_of
 from router.complexity.trained import BLEND, sigmoid
 
 MEMBERS = ("trees", "linear", "hashed")
+
+
+def tfidf(prompts, gain, kept):
+    """The usual baseline: TF-IDF of words and pairs, logistic regression on "large is better", held-out log odds."""
+    vectors = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    fitted = LogisticRegression(C=0.3, max_iter=1000).fit(vectors.fit_transform(prompts[kept]), gain[kept] > 0)
+    return fitted.decision_function(vectors.transform(prompts[~kept]))
 
 
 def folds_of(keys, k, seed):
@@ -73,23 +83,24 @@ def main():
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--only", choices=("same", "unseen"))
     args = parser.parse_args()
-    opened = gzip.open(args.outcomes) if args.outcomes.suffix == ".gz" else args.outcomes.open("rb")
-    with opened as lines:
-        examples = read_outcomes(lines, str(args.outcomes))
+    raw = args.outcomes.read_bytes()
+    lines = (gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw).splitlines()
+    examples = read_outcomes(lines, str(args.outcomes))
     examples = [e for e in examples if {args.small, args.large} <= e.outcomes.keys()]
     data = fitting.prepare(examples, seed=0)
-    source = fitting.Source(File(args.outcomes.name, "", len(examples)), tuple(examples))
-    by_name = {s.model: s for s in fitting.subjects_of([source], [args.small], [args.large])}
+    source = Source(File(args.outcomes.name, "", len(examples)), tuple(examples))
+    by_name = {s.model: s for s in subjects_of([source], [args.small], [args.large])}
     subjects = [by_name[args.small], by_name[args.large]]
     gain = subjects[1].quality - subjects[0].quality
     truth = np.array([s.adequate for s in subjects])
-    length = np.array([len(e.prompt) for e in examples], float)
+    prompts = np.array([e.prompt for e in examples], object)
+    length = np.array([len(prompt) for prompt in prompts], float)
     keys = {
         "same": np.array([e.prompt.strip() for e in examples]),
         "unseen": np.array([e.source for e in examples]),
     }
     for question in (args.only,) if args.only else ("same", "unseen"):
-        rows = {name: [] for name in ("length", *MEMBERS, "blend", "calibrated")}
+        rows = {name: [] for name in ("length", "tf-idf", *MEMBERS, "blend", "calibrated")}
         pooled = np.empty(truth.shape)
         began = time.perf_counter()
         for seed in range(args.repeats):
@@ -98,7 +109,8 @@ def main():
                 out = fold == held
                 logits, chances = fold_scores(data, subjects, fold, held, seed)
                 pooled[:, out] = chances
-                scores = {"length": length[out], "calibrated": chances[1] - chances[0]}
+                scores = {"length": length[out], "tf-idf": tfidf(prompts, gain, ~out)}
+                scores["calibrated"] = chances[1] - chances[0]
                 scores |= {m: np.diff(sigmoid(logits[:, i]), axis=0)[0] for i, m in enumerate(MEMBERS)}
                 scores["blend"] = np.diff(sigmoid(np.array(BLEND) @ logits), axis=0)[0]
                 for name, score in scores.items():

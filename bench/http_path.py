@@ -33,21 +33,26 @@ from router.doubles.openai_server import OpenAIServer
 ROUTER_CORE, LOAD_CORE = 0, 1
 PIECES = 50
 PROMPT = "The committee met on Tuesday to talk about the budget of the coming year and what may be left out of it. "
-POLICY = """
-deployments:
-  - name: bench
-    replicas: {deployments}
+DEPLOYMENT = """
+  - name: bench-{number}
     model: bench
     tier: small
     backend: openai_http
     url: {url}
     price_usd_per_mtok: {{input: 0.1, output: 0.1}}
-    step_ms: {{base: 1, per_sequence: 0, per_context_token: 0, per_prefill_token: 0}}
     max_in_flight: 512
+"""
+CLASS = """
 class:
   name: default
   deadline: 1m
 """
+
+
+def policy(url: str, deployments: int) -> str:
+    """A policy of so many deployments, all of them the upstream."""
+    copies = "".join(DEPLOYMENT.format(number=number, url=url) for number in range(deployments))
+    return f"deployments:{copies}{CLASS}"
 
 
 def chat(*, stream: bool) -> bytes:
@@ -107,7 +112,7 @@ def router(command: list[str], upstream_url: str, deployments: int) -> Iterator[
     with tempfile.TemporaryDirectory() as folder:
         policies = Path(folder, "policies")
         policies.mkdir()
-        policies.joinpath("bench.yaml").write_text(POLICY.format(url=upstream_url, deployments=deployments), "utf-8")
+        policies.joinpath("bench.yaml").write_text(policy(upstream_url, deployments), "utf-8")
         environment = {
             "ROUTER_MQTT__URL": "",
             "ROUTER_HTTP__PORT": str(port),

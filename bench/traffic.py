@@ -24,7 +24,6 @@ from router.domain.events import (
     RequestEnded,
     RequestReceived,
     RequestRejected,
-    ShadowCompared,
 )
 from router.domain.outcome import Attempt, AttemptId, Ending, Outcome
 from router.domain.request import Prompt, Request, RequestId
@@ -135,7 +134,6 @@ def tick_events(number: int, of: Policy) -> Iterator[Event]:
     yield PolicyApplied(of.digest, of.digest, ("classes[0].floor: 0.8 -> 0.9",), WALL)
     yield PolicyRejected("bad", ("policy.yaml:3:1: classes: expected a list",), WALL)
     yield CheckpointSaved("checkpoint.json", 4096, WALL)
-    yield ShadowCompared(f"d{number}", of.deployments[0].name, of.deployments[number % 2].name)
     yield IngressEvent("mqtt", "connected")
 
 

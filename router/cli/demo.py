@@ -26,7 +26,7 @@ _STATE_HELP = "Where to keep journal, checkpoint and decision log; else a tempor
 
 def demo(
     for_: Annotated[float | None, typer.Option("--for", min=1, help="End after so many seconds.")] = None,
-    rate: Annotated[float, typer.Option(min=0.1, max=200, help="Mean requests a second.")] = 8.0,
+    rate: Annotated[float, typer.Option(min=0.1, max=200, help="Mean requests a second.")] = 12.0,
     policies: Annotated[Path, typer.Option(help="Policy directory; edit it while the demo runs.")] = Path("policies"),
     port: Annotated[int, typer.Option(help="HTTP port; a free one is taken if it is in use.")] = 8080,
     seed: Annotated[int, typer.Option(help="Seed of the stream of requests.")] = 0,

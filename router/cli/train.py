@@ -16,8 +16,7 @@ from rich.table import Table
 
 from router.complexity import artefact
 from router.complexity.artefact import File
-from router.complexity.evaluate import read_outcomes
-from router.complexity.train import Source
+from router.complexity.outcomes import Source, read_outcomes
 from router.complexity.train import train as fit
 from router.domain.errors import RouterError
 

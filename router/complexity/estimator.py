@@ -1,9 +1,16 @@
-"""The seam between complexity and everything that uses it."""
+"""The seam between complexity and everything that uses it, and when two model names mean the same model.
+
+Providers spell one model many ways: `meta-llama/llama-3.1-8b-instruct`, `us.meta.llama3-1-8b-instruct-v1:0`,
+`llama-3.1-8b`. Two names are the same model when their words agree after the owner, the punctuation and the words that
+say nothing of capability (instruct, chat, it ...) are gone. A fine-tuned variant, whose name adds words to its base
+model's, inherits from the longest base that it contains; never from another size.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -54,3 +61,42 @@ class Estimator(Protocol):
     def estimate(self, request: Request) -> Scored:
         """Score one request."""
         ...
+
+
+_NOISE: Final = frozenset(
+    ("instruct", "chat", "it", "preview", "latest", "hf", "fp8", "fp16", "awq", "gptq", "gguf", "us", "eu", "global")
+)
+_OWNERS: Final = frozenset(("meta", "anthropic", "amazon", "mistral", "cohere", "ai21", "google", "openai", "deepseek"))
+_PIECES: Final = re.compile(r"\d+x\d+b|\d+b|\d+|[a-z]+")
+_SIZE: Final = re.compile(r"(\d+x)?\d+b")
+_VERSION: Final = re.compile(r"-v\d+(\.\d+)*(:\d+)?$")
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """The telling words of a model's name, in order: family, generation, size, variant."""
+    last = name.lower().rsplit("/", 1)[-1]
+    head, dot, rest = last.partition(".")
+    while dot and (head in _NOISE or head in _OWNERS):
+        last = rest
+        head, dot, rest = last.partition(".")
+    return tuple(piece for piece in _PIECES.findall(_VERSION.sub("", last)) if piece not in _NOISE)
+
+
+def best_match(name: str, known: Iterable[str]) -> str | None:
+    """The name among `known` that means the same model, or the base model of this variant; `None` if none does.
+
+    Only a name that states a size can be a base: `llama-3.1-8b-legal` is a llama-3.1-8b, gpt-4o is no gpt-4.
+    """
+    words, found = words_of(name), None
+    for other in known:
+        if other == name:
+            return name
+        base = words_of(other)
+        same = words == base or (words[: len(base)] == base and _sizes(words) == _sizes(base) != frozenset())
+        if same and (found is None or len(base) > len(words_of(found))):
+            found = other
+    return found
+
+
+def _sizes(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(word for word in words if _SIZE.fullmatch(word))

@@ -8,15 +8,15 @@ over all n + 1 cuts. Rows with equal scores each carry their group's mean gain, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
 from router.complexity.estimator import Estimator, Scored
+from router.complexity.outcomes import Example, adequacy
 from router.domain.deployment import Tier
 from router.domain.errors import RouterError
 from router.domain.request import Prompt, Request, RequestId
@@ -25,60 +25,6 @@ Array = NDArray[np.float64]
 LEAST_ROWS: Final = 50
 ECE_BINS: Final = 10
 _CHARS_PER_TOKEN: Final = 4
-
-
-class Observed(Struct, frozen=True):
-    """How one model did on one prompt."""
-
-    quality: float
-    cost_usd: float | None = None
-    output_tokens: int | None = None
-
-
-class Example(Struct, frozen=True):
-    """One prompt and what each model would have scored on it. A router sees `prompt` only."""
-
-    prompt: str
-    outcomes: dict[str, Observed]
-    source: str = ""
-    id: str = ""
-
-
-def read_outcomes(lines: Iterable[bytes], name: str) -> tuple[Example, ...]:
-    """Examples from JSON lines; `RouterError` names the file and line that is wrong."""
-    decoder = msgspec.json.Decoder(Example)
-    examples = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            example = decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RouterError(f"{name}:{number}: {error}", code="invalid_outcomes") from None
-        bad = [model for model, seen in example.outcomes.items() if not 0.0 <= seen.quality <= 1.0]
-        if bad:
-            raise RouterError(f"{name}:{number}: quality of {bad[0]} is not in [0, 1]", code="invalid_outcomes")
-        examples.append(example)
-    if not examples:
-        raise RouterError(f"{name}: no outcomes", code="invalid_outcomes")
-    return tuple(examples)
-
-
-def adequacy(examples: Sequence[Example], reference: str | None) -> list[dict[str, bool]]:
-    """Which model's answer was adequate, by example: quality >= 0.5 in sources where truth is 0 or 1, else at least the
-    quality of `reference` (of the source's best model where `reference` is absent from it)."""
-    graded: dict[str, dict[str, list[float]]] = {}
-    for example in examples:
-        for model, seen in example.outcomes.items():
-            graded.setdefault(example.source, {}).setdefault(model, []).append(seen.quality)
-    binary = {s: all(q in (0.0, 1.0) for qs in by.values() for q in qs) for s, by in graded.items()}
-    best = {s: max(by, key=lambda model: sum(by[model]) / len(by[model])) for s, by in graded.items()}
-    verdicts = []
-    for example in examples:
-        judge = reference if reference in example.outcomes else best[example.source]
-        bar = 0.5 if binary[example.source] or judge not in example.outcomes else example.outcomes[judge].quality
-        verdicts.append({model: seen.quality >= bar for model, seen in example.outcomes.items()})
-    return verdicts
 
 
 def request_of(prompt: str) -> Request:

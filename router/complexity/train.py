@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from router.complexity.artefact import Artefact, Calibration, File, Lineage
-from router.complexity.evaluate import Array, Example, adequacy, auc, ece, request_of
+from router.complexity.artefact import Artefact, Calibration, Lineage
+from router.complexity.evaluate import Array, auc, ece, request_of
 from router.complexity.features import NAMES, measure
 from router.complexity.hashing import BUCKETS, SLOTS, Ids, presence, scan
+from router.complexity.outcomes import Example, Source, Subject, subjects_of
 from router.complexity.trained import (
     BLEND,
     BOUND_POINTS,
@@ -36,11 +36,8 @@ from router.complexity.trained import (
     sigmoid,
     standardise,
 )
-from router.domain.deployment import Tier
-from router.domain.errors import RouterError
 
 FOLDS: Final = 5
-LEAST_ROWS: Final = 50
 TREES: Final = 120
 LINEAR_C: Final = 0.001
 HASHED_C: Final = 0.2
@@ -50,29 +47,7 @@ _SOFT: Final = 1e-3
 
 # scikit-learn and scipy ship no types: their objects are `Any`, and none of them leaves this file.
 Table = Any
-
-
-class Source(Struct, frozen=True):
-    """One file of outcomes, read."""
-
-    file: File
-    examples: tuple[Example, ...]
-
-
-class Subject(Struct, frozen=True):
-    """What one head learns: rows of the data (n,), quality and adequacy there, in [0,1]."""
-
-    model: str | None
-    tier: Tier | None
-    rows: Ids
-    quality: Array
-    adequate: Array
-    files: tuple[int, ...]
-
-    @property
-    def name(self) -> str:
-        """For tables."""
-        return self.model if self.model is not None else f"tier: {self.tier}"
+Progress = Callable[[str, int, int], None]
 
 
 class Data(Struct, frozen=True):
@@ -110,10 +85,24 @@ def train(
     small: Sequence[str] = (),
     large: Sequence[str] = (),
     seed: int = 0,
-    progress: Callable[[str, int, int], None] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Artefact:
     """Fit everything. `small` and `large` name the models that stand for their tier; where a file has none of them its
     models are split at the middle of their mean qualities. `progress(what, done, total)` is called along the way."""
+    import sklearn.ensemble  # noqa: F401  # its thread pool must be loaded before it can be bounded
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with threadpool_limits(limits=1):
+        return _train(sources, small, large, seed, progress)
+
+
+def _train(
+    sources: Sequence[Source],
+    small: Sequence[str],
+    large: Sequence[str],
+    seed: int,
+    progress: Progress,
+) -> Artefact:
     examples = [example for source in sources for example in source.examples]
     data = prepare(examples, seed=seed, progress=progress)
     subjects = subjects_of(sources, small, large)
@@ -151,9 +140,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("scikit-learn", "numpy")}
 
 
-def prepare(
-    examples: Sequence[Example], *, seed: int, progress: Callable[[str, int, int], None] = lambda *_: None
-) -> Data:
+def prepare(examples: Sequence[Example], *, seed: int, progress: Progress = lambda *_: None) -> Data:
     """Features of every prompt. Equal prompts fall in the same fold."""
     from scipy.sparse import csr_matrix
 
@@ -177,58 +164,6 @@ def prepare(
     return Data(measured, table, slots, fold)
 
 
-def subjects_of(sources: Sequence[Source], small: Sequence[str], large: Sequence[str]) -> list[Subject]:
-    """Every model with at least `LEAST_ROWS` rows, then the tiers, each the mean of its models row by row;
-    a tier that one model stands for shares its head."""
-    cells: dict[str, list[tuple[int, int, float, float]]] = {}
-    tiers: dict[Tier, list[tuple[int, int, float, float]]] = {tier: [] for tier in Tier}
-    first = 0
-    for number, source in enumerate(sources):
-        verdicts = adequacy(source.examples, next(iter(large), None))
-        members = _tiers_of(source.examples, small, large)
-        for row, (example, verdict) in enumerate(zip(source.examples, verdicts, strict=True), start=first):
-            for model, seen in example.outcomes.items():
-                cells.setdefault(model, []).append((row, number, seen.quality, float(verdict[model])))
-            for tier, models in members.items():
-                there = [model for model in models if model in verdict]
-                if there:
-                    quality = sum(example.outcomes[model].quality for model in there) / len(there)
-                    share = sum(verdict[model] for model in there) / len(there)
-                    tiers[tier].append((row, number, quality, share))
-        first += len(source.examples)
-    subjects = [_subject(cell, model=model) for model, cell in cells.items() if len(cell) >= LEAST_ROWS]
-    if not subjects:
-        raise RouterError(f"no model has {LEAST_ROWS} outcomes or more", code="invalid_outcomes")
-    for tier, cell in tiers.items():
-        alone = next((i for i, s in enumerate(subjects) if s.model and cells[s.model] == cell and s.tier is None), None)
-        if alone is not None:
-            subjects[alone] = msgspec.structs.replace(subjects[alone], tier=tier)
-        elif len(cell) >= LEAST_ROWS:
-            subjects.append(_subject(cell, tier=tier))
-    return subjects
-
-
-def _tiers_of(examples: Sequence[Example], small: Sequence[str], large: Sequence[str]) -> dict[Tier, list[str]]:
-    """Which models of a file stand for which tier."""
-    scores: dict[str, list[float]] = {}
-    for example in examples:
-        for model, seen in example.outcomes.items():
-            scores.setdefault(model, []).append(seen.quality)
-    named = {Tier.SMALL: [m for m in scores if m in small], Tier.LARGE: [m for m in scores if m in large]}
-    if any(named.values()):
-        return named
-    means = {model: sum(q) / len(q) for model, q in scores.items()}
-    middle = (min(means.values()) + max(means.values())) / 2.0
-    return {Tier.SMALL: [m for m in means if means[m] < middle], Tier.LARGE: [m for m in means if means[m] >= middle]}
-
-
-def _subject(
-    cell: list[tuple[int, int, float, float]], *, model: str | None = None, tier: Tier | None = None
-) -> Subject:
-    rows, files, quality, adequate = zip(*cell, strict=True)
-    return Subject(model, tier, np.array(rows), np.array(quality), np.array(adequate), tuple(sorted(set(files))))
-
-
 def fit_inputs(data: Data, kept: NDArray[np.bool_]) -> Inputs:
     """Scales and word commonness out of the rows that are kept."""
     common = np.zeros(SLOTS, np.int64)
@@ -250,15 +185,14 @@ def dense_of(data: Data, inputs: Inputs, kept: NDArray[np.bool_]) -> Array:
 
 
 def _labels(target: Array) -> tuple[NDArray[np.intp], NDArray[np.int64], Array | None]:
-    """Rows, labels and weights that fit a logistic loss to targets in [0,1]: plain where the targets are 0 and 1, else
-    each row stands twice, once for each label, weighted."""
-    plain = set(np.unique(target).tolist()) == {0.0, 1.0}
-    index = np.arange(len(target))
-    if plain:
-        return index, target.astype(np.int64), None
-    soft = np.clip(target, _SOFT, 1.0 - _SOFT)
-    labels = np.repeat(np.array([1, 0]), len(target))
-    return np.concatenate((index, index)), labels, np.concatenate((soft, 1.0 - soft))
+    """Rows, labels and weights that fit a logistic loss to targets in [0,1]: a row whose target is 0 or 1 stands once;
+    any other twice, once for each label, weighted. Targets all alike are taken as not quite certain."""
+    if len(np.unique(target)) == 1:
+        target = np.clip(target, _SOFT, 1.0 - _SOFT)
+    above, below = np.flatnonzero(target > 0.0), np.flatnonzero(target < 1.0)
+    labels = np.repeat(np.array([1, 0]), (len(above), len(below)))
+    weights = np.concatenate((target[above], 1.0 - target[below]))
+    return np.concatenate((above, below)), labels, None if (weights == 1.0).all() else weights
 
 
 def fit_members(
@@ -277,6 +211,7 @@ def fit_members(
         min_samples_leaf=30,
         l2_regularization=10.0,
         max_features=0.1,
+        max_bins=63,
         early_stopping=False,
         random_state=seed,
     )

@@ -19,8 +19,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from router.complexity.estimator import Scored
-from router.complexity.families import best_match
+from router.complexity.estimator import Scored, best_match
 from router.complexity.features import NAMES, POSITION, measure, use_case
 from router.complexity.hashing import Ids, presence, scan
 from router.complexity.heuristic import chances

@@ -28,7 +28,7 @@ _INPUT_MAX = 3000
 _OUTPUT_MAX = 800
 _DIFFICULTY_SPREAD = 0.10
 _STREAMED_RATIO = 0.3
-_EXPIRY_S = (15, 30, 60)
+_EXPIRY_S = (60, 90, 120)
 _TENANTS = ("atelier", "bakery", "clinic", "depot")
 
 

@@ -110,8 +110,9 @@ class MqttIngress:
             self._start(carry_on())
 
     async def _stay_connected(self) -> None:
+        """Subscribes at every connection, resumed or not: mosquitto 2.0.11 restores a session after its own restart,
+        but not the session's shared subscriptions."""
         backoff = Backoff(self._options, self._rng)
-        is_first = True
         while True:
             while not self._has_room(1.0):  # noqa: ASYNC110  # no one tells when there is
                 await asyncio.sleep(POLL_S)
@@ -120,22 +121,20 @@ class MqttIngress:
             )
             try:
                 await connection.open()
-                if is_first or not connection.session_present:  # settings may have changed since the last life
-                    await connection.subscribe(self._options.filters)
-                is_first = False
-                backoff.reset()
+                await connection.subscribe(self._options.filters)
                 self.is_connected = True
                 self._event("connected", "session resumed" if connection.session_present else "")
                 reason = await asyncio.shield(connection.closed)
             except Disconnected as error:
                 reason = error
             finally:
+                lasted_s = connection.lasted_s
                 self.is_connected = False
                 self._connection = None
                 self._resumed()
                 await connection.close()
             self._event("disconnected", reason.detail)
-            await asyncio.sleep(backoff.wait_s())
+            await asyncio.sleep(backoff.wait_s(lasted_s=lasted_s))
 
     async def _purge(self) -> None:
         while True:

@@ -27,9 +27,11 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from router.ingress.mqtt_options import MqttOptions
 from router.wire.mqtt_packet import Publish, read_publish, write_puback, write_publish
 
-READS_MAX = 64
+READS_MAX = 32
 """Packets taken from the socket before others get their turn on the event loop."""
 BUFFER_BYTES = 64 * 1024
+HELD_S = 10.0
+"""A connection that held so long was a good one."""
 PUBLISH = 0x30
 _silent = logging.getLogger("router.mqtt")
 _silent.disabled = True
@@ -44,18 +46,20 @@ class Disconnected(Exception):
 
 
 class Backoff:
-    """Waits between attempts: doubling from the least to the most, each drawn between half and all of it."""
+    """Waits between connections: doubling from the least to the most, each drawn between half and all of it.
+
+    Only a connection that held for a while counts as a success: two routers under one client id would otherwise
+    throw each other out without a pause.
+    """
 
     def __init__(self, options: MqttOptions, rng: Random) -> None:
         self._least, self._most, self._rng = options.backoff_min_s, options.backoff_max_s, rng
         self._next = self._least
 
-    def reset(self) -> None:
-        """A connection stood."""
-        self._next = self._least
-
-    def wait_s(self) -> float:
-        """Seconds to wait now."""
+    def wait_s(self, *, lasted_s: float) -> float:
+        """Seconds to wait after a connection that lasted so long, 0 if there was none."""
+        if lasted_s >= HELD_S:
+            self._next = self._least
         wait = self._next * self._rng.uniform(0.5, 1.0)
         self._next = min(self._next * 2.0, self._most)
         return wait
@@ -107,6 +111,7 @@ class MqttConnection:
         self._reading, self._taken, self._is_up = True, 0, False
         self.closed: asyncio.Future[Disconnected] = self._loop.create_future()
         self.session_present = False
+        self._opened: float | None = None
         self.max_packet_bytes: int | None = None
         host, port, _ = options.address()
         self._client = aiomqtt.Client(
@@ -139,6 +144,7 @@ class MqttConnection:
 
         def on_connect(client: Any, data: Any, flags: Any, code: Any, properties: Properties) -> None:
             self._is_up = True
+            self._opened = self._loop.time()
             self.session_present = bool(flags.session_present)
             self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
             library_connect(client, data, flags, code, properties)
@@ -156,6 +162,11 @@ class MqttConnection:
         paho.on_disconnect = self._on_disconnect
         paho._handle_publish = self._take
         paho._handle_pubackcomp = self._confirm
+
+    @property
+    def lasted_s(self) -> float:
+        """Seconds since CONNACK."""
+        return 0.0 if self._opened is None else self._loop.time() - self._opened
 
     async def open(self) -> None:
         """Connect and wait for CONNACK; `Disconnected` says why it could not be."""
@@ -308,8 +319,10 @@ class MqttConnection:
         self._loop.remove_writer(sock.fileno())
 
     def _on_disconnect(self, _client: Any, _data: Any, flags: Any, code: Any, _properties: Properties) -> None:
-        by_broker = flags.is_disconnect_packet_from_server
-        self._end(Disconnected(str(code), code.value if by_broker else None))
+        if flags.is_disconnect_packet_from_server:
+            self._end(Disconnected(str(code), code.value))
+        else:
+            self._end(Disconnected("connection lost" if code == "Unspecified error" else str(code)))
 
     def _drop_because(self, detail: str) -> None:
         self._end(Disconnected(detail))

@@ -124,6 +124,8 @@ class Exchanges:
 
     def reopen(self, entry: Entry) -> Callable[[], Coroutine[Any, Any, None]]:
         """Open what a former life left unfinished, at once; call what is returned to carry it on."""
+        if entry.calls and entry.replies is None:
+            self._event("cut_call")
         exchange = Exchange(entry.received, None, entry.askers)
         exchange.adopt(entry)
         self._open[entry.received.key] = exchange
@@ -152,8 +154,6 @@ class Exchanges:
 
     async def _answer(self, exchange: Exchange) -> None:
         """Have it answered and put the answer on the disk. None is set if the router is draining."""
-        if exchange.calls_before:
-            self._event("cut_call")
         stream: StreamReply | None = None
         try:
             request = self._reader.again(exchange.received, exchange.request, exchange.calls_before)

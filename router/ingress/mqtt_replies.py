@@ -58,7 +58,6 @@ class Replies:
             connection = MqttConnection(self._options, f"{self._options.client_id}-replies")
             try:
                 await connection.open()
-                backoff.reset()
                 self._connection = connection
                 self._up.set()
                 self._event("connected")
@@ -66,11 +65,12 @@ class Replies:
             except Disconnected as error:
                 reason = error
             finally:
+                lasted_s = connection.lasted_s
                 self._connection = None
                 self._up.clear()
                 await connection.close()
             self._event("disconnected", reason.detail)
-            await asyncio.sleep(backoff.wait_s())
+            await asyncio.sleep(backoff.wait_s(lasted_s=lasted_s))
 
     async def send(self, asker: Asker, published: Published) -> None:
         """Publish one reply to one asker; returns when the broker has it. `Refused` if it never will."""

@@ -1,4 +1,4 @@
-"""The loop closes: what is measured changes the next decision. On the virtual clock, through the daemon's dispatcher."""
+"""The loop closes: what is measured changes the next decision. On the virtual clock, in the daemon's dispatcher."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_feedback_that_the_small_model_fails_a_kind_moves_that_kind_to_large() -
 
 
 def test_the_quality_floor_is_met_at_least_cost() -> None:
-    """With calibrated estimates the share adequate settles at the floor, not far above it: quality is not overbought."""
+    """With calibrated estimates the share adequate settles at the floor, not far above it."""
     rng = Random(5)
     rows, now = [], 0.0
     for _ in range(1500):

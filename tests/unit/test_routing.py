@@ -18,7 +18,6 @@ from router.routing.need import Need
 from router.routing.pickers import AlwaysTier, Best, LeastOutstanding, RoundRobin, StaticThreshold, Uniform
 from router.routing.scorers import utility
 
-
 NOTHING: frozenset[Capability] = frozenset()
 
 
