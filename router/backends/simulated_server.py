@@ -99,11 +99,14 @@ class ContinuousServer:
         return refusal
 
     def cancel(self, job: Job, now: int) -> None:
-        """Free a job's place at the end of the step under way; `generated` is what it will be billed for."""
+        """Free a job's place at the end of the step under way; `generated` is what it will be billed for.
+
+        That of a waiting one too: a prompt that it held up at the start of the step joins at the next.
+        """
         if job.ended:
             return
         self._count(job)
-        if self._clock.boundary < now and self._in_step(job):
+        if self._planned() is not None and self._clock.boundary < now:
             self._leaving.append(job)
         else:
             self._release(job)
@@ -278,11 +281,6 @@ class ContinuousServer:
         """Bring `generated` up to date."""
         if job.stage is Stage.DECODE:
             job.generated = 1 + self._ticks - job.first_tick
-
-    def _in_step(self, job: Job) -> bool:
-        plan = self._planned()
-        taken_in = plan is not None and any(job is other for other, _ in plan.chunks)
-        return taken_in or job.stage is not Stage.WAITING
 
     def _release(self, job: Job, stage: Stage = Stage.CANCELLED) -> None:
         """Free what a job holds."""

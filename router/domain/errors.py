@@ -3,6 +3,7 @@
 RouterError
 ├── PolicyError        a policy file is wrong (file, line, column, path)
 ├── SettingsError      the environment is wrong
+├── WorkloadError      a workload for the simulator is wrong (file, line, field)
 ├── JournalError       the journal cannot write: nothing is acknowledged until it can
 ├── RequestError       the sender's request is wrong: never retried
 ├── Rejected           never queued (admission): answered at once
@@ -75,6 +76,12 @@ class JournalError(RouterError):
     codes = ("journal_full",)
     http_status = 503
     retryable = True
+
+
+class WorkloadError(RouterError):
+    """A workload for the simulator that cannot be read; the message begins with file and line."""
+
+    code = "invalid_workload"
 
 
 class RequestError(RouterError):

@@ -17,8 +17,8 @@ class MqttOptions(Struct, frozen=True):
     """How to reach the broker and what to promise.
 
     `client_id` must be the router's own and stay the same over restarts: the broker keeps unacknowledged
-    messages under it for `session_expiry_s`. `receive_maximum` bounds the requests taken in and not yet
-    answered. A request id answers for `retention_s`.
+    messages under it for `session_expiry_s`. Replies go out under `<client_id>-replies`. `receive_maximum` bounds
+    the requests taken in and not yet answered. A request id answers for `retention_s`.
     """
 
     url: str = "mqtt://127.0.0.1:1883"

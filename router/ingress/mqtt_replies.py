@@ -15,6 +15,7 @@ from router.domain.errors import RouterError
 from router.domain.events import IngressEvent
 from router.ingress.mqtt_client import Backoff, Disconnected, MqttConnection
 from router.ingress.mqtt_options import MqttOptions
+from router.ingress.mqtt_reader import SOURCE
 from router.ports.journal import Asker, Published
 from router.wire.mqtt import dead_letter_properties
 from router.wire.mqtt_packet import Publish, pack_properties
@@ -31,7 +32,8 @@ STRIKES = 3
 """A publish that was under way at so many such disconnections, the last times alone, is the cause."""
 HEADROOM_BYTES = 64
 """Fixed header, lengths and content type of a packet beyond its strings."""
-SOURCE = "mqtt_replies"
+CONNECTION = "mqtt_replies"
+"""What this connection is called in events; everything else here happened at the door `mqtt`."""
 
 
 class Refused(Exception):
@@ -60,7 +62,7 @@ class Replies:
                 await connection.open()
                 self._connection = connection
                 self._up.set()
-                self._event("connected")
+                self._event("connected", source=CONNECTION)
                 reason = await asyncio.shield(connection.closed)
             except Disconnected as error:
                 reason = error
@@ -69,7 +71,7 @@ class Replies:
                 self._connection = None
                 self._up.clear()
                 await connection.close()
-            self._event("disconnected", reason.detail)
+            self._event("disconnected", reason.detail, source=CONNECTION)
             await asyncio.sleep(backoff.wait_s(lasted_s=lasted_s))
 
     async def send(self, asker: Asker, published: Published) -> None:
@@ -130,5 +132,5 @@ class Replies:
         await asyncio.sleep(0)  # `run` must get its turn to see that the connection is gone
         return None, connection.closed.done() and connection.closed.result().code in BLAMES_PACKET
 
-    def _event(self, what: str, detail: str = "") -> None:
-        self._emit(IngressEvent(source=SOURCE, what=what, detail=detail, at=self._wall()))
+    def _event(self, what: str, detail: str = "", *, source: str = SOURCE) -> None:
+        self._emit(IngressEvent(source=source, what=what, detail=detail, at=self._wall()))

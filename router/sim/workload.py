@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from router.backends.simulated import SimulatedAnswer
-from router.domain.errors import RouterError
+from router.domain.errors import WorkloadError
 from router.domain.request import Prompt, Request, RequestId
 
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -28,12 +28,6 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Tokens = Annotated[int, Meta(ge=0)]
 _OBJECTS = ("quality", "estimate", "output_tokens")
 _ADEQUATE = 0.5
-
-
-class WorkloadError(RouterError):
-    """A workload that cannot be read; the message begins with file and line."""
-
-    code = "invalid_workload"
 
 
 class Arrival(Struct, frozen=True, rename={"at_s": "arrival_s", "request_class": "class"}):

@@ -851,7 +851,7 @@ async def test_nobody_there_for_the_reply_is_counted(worlds: Worlds) -> None:
         await world.start()
         producer = await world.producer(topic="elsewhere")
         producer.ask()
-        await world.sink.saw("client_gone", source="mqtt_replies")
+        await world.sink.saw("client_gone")
         assert await world.sqlite.purge(before_at=world.clock.at - 1.0) == 0
         producer = await world.producer("back")
         producer.ask()

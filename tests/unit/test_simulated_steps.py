@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.backends.simulated_events import Disturbance, Disturbances, Refusal
@@ -182,13 +182,25 @@ def driven(
     return {n: seen(job) for n, job in jobs.items()} | left
 
 
-@settings(max_examples=200, deadline=None)
+CANCELLED_WHILE_IT_HOLDS_OTHERS_UP: Calls = [
+    (0, 99, 7, None),
+    (617_283, 1, 1, None),
+    (0, 99, 5, None),
+    (0, 267, 1, None),
+    (0, 226, 1, 83_213_001),
+]
+"""The last at 0 does not fit into the step that begins at 83.213 ms, and is cancelled a nanosecond into it."""
+NO_OUTAGE = (10**15, 10**15)
+
+
+@settings(max_examples=60, deadline=None)
+@example(calls=CANCELLED_WHILE_IT_HOLDS_OTHERS_UP, slow=[], piece=1, probes=[], outage=NO_OUTAGE)
 @given(
     calls=st.lists(CALLS, min_size=1, max_size=9),
     slow=st.lists(WINDOWS, max_size=2),
     piece=st.sampled_from([1, 3, 16, 1_000_000]),
     probes=st.lists(TIMES, max_size=4),
-    outage=st.one_of(st.just((10**15, 10**15)), WINDOWS.map(lambda w: (w[0], w[0] + w[1]))),
+    outage=st.one_of(st.just(NO_OUTAGE), WINDOWS.map(lambda w: (w[0], w[0] + w[1]))),
 )
 def test_runs_of_steps_end_as_steps_one_by_one(
     calls: Calls,
