@@ -92,25 +92,25 @@ class ContinuousServer:
         """Take a job, or say why not. A refused one costs nothing."""
         refusal = self._gate.refusal(job.input_tokens, now)
         if refusal is None:
+            self._cut(now)
             job.arrived_ns = now
             self._waiting.append(job)
             self._own[job] = None
-            self._plan = None
         return refusal
 
     def cancel(self, job: Job, now: int) -> None:
         """Free a job's place at the end of the step under way; `generated` is what it will be billed for.
 
-        That of a waiting one too: a prompt that it held up at the start of the step joins at the next.
+        One that no step has taken in goes at once, but a prompt that it held up still joins at the next step.
         """
         if job.ended:
             return
         self._count(job)
-        if self._planned() is not None and self._clock.boundary < now:
+        self._cut(now)
+        if self._plan is not None and self._in_step(job, self._plan):
             self._leaving.append(job)
         else:
             self._release(job)
-        self._plan = None
 
     def gauge(self, now: int) -> Gauge:
         """As of `now`, for which `advance` was called."""
@@ -170,6 +170,12 @@ class ContinuousServer:
             self._plan = self._form()
         return self._plan
 
+    def _cut(self, now: int) -> None:
+        """Plan no further than the step under way, which goes on as formed; one that begins now is formed anew."""
+        plan = self._planned()
+        if plan is not None:
+            self._plan = _Plan(plan.run, 1, plan.chunks) if self._clock.boundary < now else None
+
     def _form(self) -> _Plan | None:
         """The steps from the boundary on in which nothing changes; a prompt to take in makes it one step."""
         if not self._running:
@@ -206,8 +212,6 @@ class ContinuousServer:
 
     def _alike(self, run: Run) -> int:
         """How many steps go by before a job has news, somebody arrives or leaves, or the pace changes."""
-        if self._leaving:
-            return 1
         steps = self._due[0][0] - self._ticks
         arrival = self._waiting[0].arrived_ns if self._waiting else self._others.next_ns
         for at in (arrival, self._clock.next_change):
@@ -281,6 +285,10 @@ class ContinuousServer:
         """Bring `generated` up to date."""
         if job.stage is Stage.DECODE:
             job.generated = 1 + self._ticks - job.first_tick
+
+    @staticmethod
+    def _in_step(job: Job, plan: _Plan) -> bool:
+        return job.stage is not Stage.WAITING or any(job is other for other, _ in plan.chunks)
 
     def _release(self, job: Job, stage: Stage = Stage.CANCELLED) -> None:
         """Free what a job holds."""

@@ -40,7 +40,8 @@ def train(
         ROUTER_ARTEFACT=model.artefact router serve
 
     A line of outcomes: `{"prompt": "...", "source": "faq", "outcomes": {"llama-3.1-8b": {"quality": 1.0}, ...}}`.
-    Quality is in [0, 1]. Without `--small` and `--large` the tiers are split at the middle of the models' means.
+    Quality is in [0, 1]; adequate is 0.5 and more, or, where truth is finer than 0 and 1 and one `--large` is named, at
+    least the quality of that model. Without names each file's tiers are split at the middle of its models' means.
     The artefact holds weights and digests, no prompt; reading one runs no code.
     """
     sources = read_files(outcomes)

@@ -244,6 +244,7 @@ _ASKED: Final = {
     "extract": "extraction",
 }
 _SYSTEM_CHARS: Final = 600
+_SMALL_TALK: Final = log1p(16)
 
 
 def use_case(prompt: Prompt, row: Row | None = None) -> str:
@@ -274,8 +275,8 @@ def _made_of(row: Row, asked: dict[str, float]) -> str:
         return "math"
     if numbers > 1.0 and row[at["count_quantity"]] > 1.0 and row[at["log_chars"]] < 7.0:
         return "math"
-    if questions or row[at["choices"]] or row[at["opens_what"]] or row[at["says___"]]:
+    if row[at["count_courtesy"]] and row[at["log_words"]] < _SMALL_TALK:
+        return "chat"
+    if questions or row[at["choices"]] or row[at["count_wh"]] or row[at["says___"]]:
         return "qa"
-    if asked["write"]:
-        return "creative"
-    return "qa" if row[at["count_wh"]] and not row[at["count_courtesy"]] else "chat"
+    return "creative" if asked["write"] else "chat"

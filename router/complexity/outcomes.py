@@ -1,7 +1,7 @@
 """What each model would have scored on a prompt: read, judged, and turned into what a head learns.
 
 An answer is adequate when its quality is at least 0.5 where truth is 0 or 1, else at least the quality of a reference
-model. One file of outcomes is one world: models are compared, and tiers found, inside it.
+model where one is named. One file of outcomes is one world: models are compared, and tiers found, inside it.
 """
 
 from __future__ import annotations
@@ -64,18 +64,16 @@ def read_outcomes(lines: Iterable[bytes], name: str) -> tuple[Example, ...]:
 
 
 def adequacy(examples: Sequence[Example], reference: str | None) -> list[dict[str, bool]]:
-    """Which model's answer was adequate, by example: quality >= 0.5 in sources where truth is 0 or 1, else at least the
-    quality of `reference` (of the source's best model where `reference` is absent from it)."""
-    graded: dict[str, dict[str, list[float]]] = {}
+    """Which models' answers were adequate, by example: quality >= 0.5 in sources where truth is 0 or 1, and where there
+    is no reference to match; else at least the quality of `reference` on the same prompt."""
+    binary: dict[str, bool] = {}
     for example in examples:
-        for model, seen in example.outcomes.items():
-            graded.setdefault(example.source, {}).setdefault(model, []).append(seen.quality)
-    binary = {s: all(q in (0.0, 1.0) for qs in by.values() for q in qs) for s, by in graded.items()}
-    best = {s: max(by, key=lambda model: sum(by[model]) / len(by[model])) for s, by in graded.items()}
+        plain = all(seen.quality in (0.0, 1.0) for seen in example.outcomes.values())
+        binary[example.source] = binary.get(example.source, True) and plain
     verdicts = []
     for example in examples:
-        judge = reference if reference in example.outcomes else best[example.source]
-        bar = 0.5 if binary[example.source] or judge not in example.outcomes else example.outcomes[judge].quality
+        judge = None if reference is None or binary[example.source] else example.outcomes.get(reference)
+        bar = 0.5 if judge is None else judge.quality
         verdicts.append({model: seen.quality >= bar for model, seen in example.outcomes.items()})
     return verdicts
 
@@ -110,7 +108,7 @@ def subjects_of(sources: Sequence[Source], small: Sequence[str], large: Sequence
     tiers: dict[Tier, list[_Cell]] = {tier: [] for tier in Tier}
     first = 0
     for number, source in enumerate(sources):
-        verdicts = adequacy(source.examples, next(iter(large), None))
+        verdicts = adequacy(source.examples, large[0] if len(large) == 1 else None)
         members = _tiers_of(source.examples, small, large)
         for row, (example, verdict) in enumerate(zip(source.examples, verdicts, strict=True), start=first):
             for model, seen in example.outcomes.items():
@@ -140,9 +138,8 @@ def _tiers_of(examples: Sequence[Example], small: Sequence[str], large: Sequence
     for example in examples:
         for model, seen in example.outcomes.items():
             scores.setdefault(model, []).append(seen.quality)
-    named = {Tier.SMALL: [m for m in scores if m in small], Tier.LARGE: [m for m in scores if m in large]}
-    if any(named.values()):
-        return named
+    if small or large:
+        return {Tier.SMALL: [m for m in scores if m in small], Tier.LARGE: [m for m in scores if m in large]}
     means = {model: sum(q) / len(q) for model, q in scores.items()}
     middle = (min(means.values()) + max(means.values())) / 2.0
     return {Tier.SMALL: [m for m in means if means[m] < middle], Tier.LARGE: [m for m in means if means[m] >= middle]}

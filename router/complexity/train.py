@@ -87,8 +87,9 @@ def train(
     seed: int = 0,
     progress: Progress = lambda *_: None,
 ) -> Artefact:
-    """Fit everything. `small` and `large` name the models that stand for their tier; where a file has none of them its
-    models are split at the middle of their mean qualities. `progress(what, done, total)` is called along the way."""
+    """Fit everything. `small` and `large` name the models that stand for their tier, and a single `large` is the one to
+    match where truth is finer than right or wrong; without names each file's models are split at the middle of their
+    mean qualities. `progress(what, done, total)` is called along the way."""
     import sklearn.ensemble  # noqa: F401  # its thread pool must be loaded before it can be bounded
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 

@@ -30,7 +30,13 @@ class RouterError(Exception):
     """Base of everything the router raises on purpose."""
 
     code: ClassVar[str] = "internal_error"
-    codes: ClassVar[tuple[str, ...]] = ("invalid_artefact", "invalid_checkpoint", "invalid_outcomes", "reply_too_large", "refused")
+    codes: ClassVar[tuple[str, ...]] = (
+        "invalid_artefact",
+        "invalid_checkpoint",
+        "invalid_outcomes",
+        "reply_too_large",
+        "refused",
+    )
     http_status: ClassVar[int] = 500
     openai_type: ClassVar[str] = "api_error"
     retryable: ClassVar[bool] = False

@@ -15,6 +15,8 @@ from router.domain.deployment import Tier
 from router.domain.view import DeploymentView
 from router.routing.need import Need
 
+_PROBABLY = 0.5
+
 
 class Picker(Protocol):
     """Chooses among candidates; `views` and `candidates` run in parallel and are not empty."""
@@ -36,7 +38,8 @@ class Best:
     def pick(
         self, candidates: Sequence[Candidate], views: Sequence[DeploymentView], need: Need, *, rng: Random
     ) -> tuple[int | None, list[float]]:
-        """The class's exploration share is spread evenly over candidates above the floor's lower bound."""
+        """The class's exploration share is spread evenly over those that would probably be in time and whose answer is
+        expected to be as good as the best's, or is surely above the floor."""
         best = max(range(len(candidates)), key=lambda i: candidates[i].score)
         share = need.request_class.exploration_ratio
         if need.request_class.sheddable and candidates[best].score <= 0.0:
@@ -47,7 +50,12 @@ class Best:
             return best, probabilities
         floor = need.request_class.floor
         least = 0.0 if floor is None else floor.ratio
-        others = [i for i, view in enumerate(views) if view.p_adequate_low >= least and view.p_slo >= 0.5]
+        good = views[best].p_adequate
+        others = [
+            i
+            for i, view in enumerate(views)
+            if view.p_slo >= _PROBABLY and (view.p_adequate_low >= least or view.p_adequate >= good)
+        ]
         if not others:
             return best, probabilities
         probabilities[best] = 1.0 - share

@@ -1,19 +1,22 @@
 """The dashboard against a real Prometheus: every panel's query is evaluated, and none is empty.
 
-`base_url` is where `/metrics` is served; here it is made-up traffic that goes on with every scrape. Any other
-server that speaks for a router can take its place.
+`base_url` is where `/metrics` is served: once made-up traffic of every kind that goes on with every scrape, once the
+demo as `make run` starts it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
@@ -81,9 +84,37 @@ class Traffic:
             return render(self._registry)
 
 
-@pytest.fixture(scope="module")
-def base_url() -> Iterator[str]:
-    """Where a router's `/metrics` is."""
+@pytest.fixture(scope="module", params=["made-up events", "the demo"])
+def base_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where a router's `/metrics` is: events of every kind, and the demo as `make run` starts it."""
+    with _made_up() if request.param == "made-up events" else _demo() as url:
+        yield url
+
+
+@contextmanager
+def _demo() -> Iterator[str]:
+    """`router demo` until the test has seen enough of it."""
+    command = [sys.executable, "-m", "router", "demo", "--rate", "20", "--port", str(_free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+        assert child.stdout is not None
+        said = ""
+        while (found := re.search(r"metrics\s+(http://\S+)/metrics", said)) is None:
+            line = child.stdout.readline()
+            assert line, said
+            said += line
+        reader = Thread(target=child.stdout.read)
+        reader.start()
+        try:
+            yield found[1]
+        finally:
+            child.terminate()
+            child.wait(30)
+            reader.join()
+
+
+@contextmanager
+def _made_up() -> Iterator[str]:
+    """A page of metrics of synthetic events."""
     traffic = Traffic()
 
     class Page(BaseHTTPRequestHandler):
