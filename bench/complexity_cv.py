@@ -21,9 +21,10 @@ from sklearn.linear_model import LogisticRegression
 
 from router.complexity import train as fitting
 from router.complexity.artefact import File
-from router.complexity.evaluate import area, ece, recovered
-from router.complexity.outcomes import Source, read_outcomes, subjects_of
-from router.complexity.trained import BLEND, sigmoid
+from router.complexity.evaluate import area, ece, recovered, request_of
+from router.complexity.outcomes import Source, adequacy, read_outcomes
+from router.complexity.trained import TrainedEstimator
+from router.domain.deployment import Tier
 
 MEMBERS = ("trees", "linear", "hashed")
 
@@ -41,37 +42,17 @@ def folds_of(keys, k, seed):
     return (np.random.default_rng(seed).permutation(len(unique)) % k)[index]
 
 
-def calibrated(z, truth, train, inner):
-    """Platt scaling fitted on the training rows' own out-of-fold log odds."""
-    slope, offset = fitting.platt(inner, truth[train])
-    return sigmoid(slope * z + offset)
-
-
-def fold_scores(data, subjects, fold, held, seed):
-    """Log odds of each member and the calibrated probability, (models, 3, n) and (models, n), of the held-out rows."""
-    kept = fold != held
-    inputs = fitting.fit_inputs(data, kept)
-    dense = fitting.dense_of(data, inputs, kept)
-    everyone = np.flatnonzero(~kept)
-    logits, chances = [], []
-    for subject in subjects:
-        members = fitting.fit_members(dense, data.flags, inputs, subject, kept, seed)
-        z = members.logits(dense[everyone], data.flags[everyone], inputs)
-        inner = inner_logits(data, subject, kept, inputs, dense, seed)
-        logits.append(z)
-        chances.append(calibrated(np.array(BLEND) @ z, subject.adequate, kept, inner))
-    return np.array(logits), np.array(chances)
-
-
-def inner_logits(data, subject, kept, inputs, dense, seed):
-    """Out-of-fold blended log odds inside the training rows, for calibration; scales and counts are shared."""
-    inner = np.empty(len(kept))
-    for part in range(fitting.FOLDS):
-        inside = kept & (data.fold != part)
-        scored = np.flatnonzero(kept & (data.fold == part))
-        members = fitting.fit_members(dense, data.flags, inputs, subject, inside, seed)
-        inner[scored] = np.array(BLEND) @ members.logits(dense[scored], data.flags[scored], inputs)
-    return inner[kept]
+def served(fitted, pair, examples):
+    """What an artefact says of each example, as it is served: P(adequate) (2, n), and each member's (3, n) score."""
+    estimator = TrainedEstimator(fitted.model).serving(pair)
+    chances, members = [], []
+    for example in examples:
+        request = request_of(example.prompt)
+        said = estimator.estimate(request)
+        chances.append([said.of(model, tier) for model, tier in pair])
+        z = estimator._predictor.logits(*estimator.dense(request))[:, :2]
+        members.append(np.diff(1.0 / (1.0 + np.exp(-z)), axis=1)[:, 0])
+    return np.array(chances).T, np.array(members).T
 
 
 def main():
@@ -87,12 +68,10 @@ def main():
     lines = (gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw).splitlines()
     examples = read_outcomes(lines, str(args.outcomes))
     examples = [e for e in examples if {args.small, args.large} <= e.outcomes.keys()]
-    data = fitting.prepare(examples, seed=0)
-    source = Source(File(args.outcomes.name, "", len(examples)), tuple(examples))
-    by_name = {s.model: s for s in subjects_of([source], [args.small], [args.large])}
-    subjects = [by_name[args.small], by_name[args.large]]
-    gain = subjects[1].quality - subjects[0].quality
-    truth = np.array([s.adequate for s in subjects])
+    pair = ((args.small, Tier.SMALL), (args.large, Tier.LARGE))
+    quality = np.array([[e.outcomes[model].quality for model, _ in pair] for e in examples]).T
+    truth = np.array([[v[model] for model, _ in pair] for v in adequacy(examples, args.large)], float).T
+    gain = quality[1] - quality[0]
     prompts = np.array([e.prompt for e in examples], object)
     length = np.array([len(prompt) for prompt in prompts], float)
     keys = {
@@ -100,19 +79,24 @@ def main():
         "unseen": np.array([e.source for e in examples]),
     }
     for question in (args.only,) if args.only else ("same", "unseen"):
-        rows = {name: [] for name in ("length", "tf-idf", *MEMBERS, "blend", "calibrated")}
+        rows = {name: [] for name in ("length", "tf-idf", *MEMBERS, "served")}
         pooled = np.empty(truth.shape)
         began = time.perf_counter()
         for seed in range(args.repeats):
             fold = folds_of(keys[question], 5, seed)
             for held in range(5):
                 out = fold == held
-                logits, chances = fold_scores(data, subjects, fold, held, seed)
+                kept = tuple(e for e, left in zip(examples, out, strict=True) if not left)
+                source = Source(File(args.outcomes.name, "", len(kept)), kept)
+                fitted = fitting.train([source], small=[args.small], large=[args.large], seed=seed)
+                chances, members = served(fitted, pair, [e for e, left in zip(examples, out, strict=True) if left])
                 pooled[:, out] = chances
-                scores = {"length": length[out], "tf-idf": tfidf(prompts, gain, ~out)}
-                scores["calibrated"] = chances[1] - chances[0]
-                scores |= {m: np.diff(sigmoid(logits[:, i]), axis=0)[0] for i, m in enumerate(MEMBERS)}
-                scores["blend"] = np.diff(sigmoid(np.array(BLEND) @ logits), axis=0)[0]
+                scores = {
+                    "length": length[out],
+                    "tf-idf": tfidf(prompts, gain, ~out),
+                    "served": chances[1] - chances[0],
+                }
+                scores |= dict(zip(MEMBERS, members, strict=True))
                 for name, score in scores.items():
                     rows[name].append(area(recovered(score, gain[out])))
             print(f"{question}, repeat {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr)

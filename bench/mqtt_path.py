@@ -94,6 +94,7 @@ class Producer:
         self._body = chat(stream=False)
         self._sent: dict[bytes, float] = {}
         self._number = 0
+        self._run = time.time_ns()
         self.latencies_s: list[float] = []
         self.failed = 0
 
@@ -120,7 +121,7 @@ class Producer:
             qos=1,
             response_topic=self.REPLIES,
             correlation_data=correlation,
-            user_properties=[("request-id", f"bench-{self._number}-{started_at}")],
+            user_properties=[("request-id", f"bench-{self._run}-{self._number}")],
         )
 
     def _is_answer(self, packet: PublishPacket) -> bool:
@@ -139,9 +140,6 @@ class Producer:
             for name, q in (("p50_ms", 0.5), ("p99_ms", 0.99))
         }
         return {"per_s": round(per_s), **at, "failed": self.failed}
-
-
-started_at = time.time_ns()
 
 
 async def echo(port: int, topic: str, ready: asyncio.Event) -> None:

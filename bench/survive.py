@@ -163,7 +163,7 @@ class Producer:
             self.answered_at.setdefault(name, time.monotonic())
 
     def _on_publish(self, _client: paho.Client, _data: Any, number: int, reason: Any, _properties: Any) -> None:
-        """"No matching subscribers": no router was listening, so it is ours to publish again."""
+        """ "No matching subscribers": no router was listening, so it is ours to publish again."""
         name = self._unheard.pop(number, None)
         if name is not None and reason.value == NO_MATCHING_SUBSCRIBERS:
             self.unheard += 1

@@ -185,6 +185,7 @@ class House:
         journal = self.journal = SqliteJournal(self.settings.state_dir / "journal.sqlite")
         self.metrics.watch_journal(lambda: journal.backlog)
         ingress = MqttIngress(options, self.dispatcher, journal, self.sink)
+        self.dispatcher.conditions.append(lambda: None if ingress.is_connected else f"no connection to {mqtt.url}")
         return Background(ingress.run, ingress.stop, name="mqtt", on_end=self._stop_on_failure)
 
     def _stop_on_failure(self, error: BaseException | None) -> None:

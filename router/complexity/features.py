@@ -242,9 +242,11 @@ _ASKED: Final = {
     "summarize": "summarization",
     "classify": "classification",
     "extract": "extraction",
+    "create": "creative",
 }
 _SYSTEM_CHARS: Final = 600
 _SMALL_TALK: Final = log1p(16)
+_GREETINGS: Final = ("hi", "hello", "hey", "thanks", "thank", "ok", "okay", "yes", "sorry", "good")
 
 
 def use_case(prompt: Prompt, row: Row | None = None) -> str:
@@ -257,26 +259,27 @@ def use_case(prompt: Prompt, row: Row | None = None) -> str:
     asked = dict(zip(ACTIONS, row[_ACTIONS_AT:].tolist(), strict=True))
     if prompt.system and not any(asked.values()):
         asked = dict(zip(ACTIONS, actions(rows_of(scan(prompt.system[:_SYSTEM_CHARS]))).tolist(), strict=True))
-    named = [name for action, name in _ASKED.items() if asked[action]]
-    if named:
-        return named[0]
-    if asked["create"]:
-        return "creative"
-    return _made_of(row, asked)
+    if not row[POSITION["choices"]]:
+        for action, name in _ASKED.items():
+            if asked[action]:
+                return name
+    return _made_of(prompt, row, bool(asked["write"]))
 
 
-def _made_of(row: Row, asked: dict[str, float]) -> str:
+def _made_of(prompt: Prompt, row: Row, writes: bool) -> str:
     at = POSITION
-    code, mathematics = row[at["count_code"]], row[at["share_mathematics"]]
-    numbers, questions = row[at["log_numbers"]], row[at["log_questions"]]
-    if row[at["says_```"]] or (code > 1.0 and (asked["write"] or row[at["chars_bracket"]] > 0.02)):
+    code, brackets = row[at["count_code"]], row[at["chars_bracket"]] > 0.02
+    if row[at["says_```"]] or row[at["share_code"]] > 0.1 or (code and writes) or (code > 1.0 and brackets):
         return "code"
-    if row[at["chars_formula"]] > 0.01 or (mathematics > 0.06 and (numbers or row[at["chars_operator"]])):
+    numbers, operators = row[at["log_numbers"]], row[at["chars_operator"]]
+    if row[at["chars_formula"]] > 0.01 or (row[at["share_mathematics"]] > 0.06 and (numbers or operators)):
         return "math"
-    if numbers > 1.0 and row[at["count_quantity"]] > 1.0 and row[at["log_chars"]] < 7.0:
+    if numbers and (operators > 0.05 or (numbers > 1.0 < row[at["count_quantity"]] and row[at["log_chars"]] < 7.0)):
         return "math"
-    if row[at["count_courtesy"]] and row[at["log_words"]] < _SMALL_TALK:
+    greets = prompt.last_user[:16].lower().lstrip().startswith(_GREETINGS)
+    if greets and row[at["log_words"]] < _SMALL_TALK:
         return "chat"
-    if questions or row[at["choices"]] or row[at["count_wh"]] or row[at["says___"]]:
-        return "qa"
-    return "creative" if asked["write"] else "chat"
+    if writes:
+        return "creative"
+    asks = row[at["log_questions"]] or row[at["choices"]] or row[at["count_wh"]] or row[at["says___"]]
+    return "qa" if asks else "chat"

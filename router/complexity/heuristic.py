@@ -20,6 +20,7 @@ from router.complexity.features import NAMES, POSITION, Row, measure, use_case
 from router.complexity.hashing import scan
 from router.domain.deployment import Tier
 from router.domain.request import Request
+from router.stats.normal import sigmoid
 
 WEIGHTS: Final[dict[str, float]] = {
     "log_words": 0.16,
@@ -61,10 +62,9 @@ def difficulty(row: Row) -> float:
     return float(_WEIGHTS @ row[: len(NAMES)])
 
 
-def chances(row: Row, shift: float = 0.0) -> dict[Tier, float]:
-    """P(adequate) of each tier, moved by `shift` log odds."""
-    hard = difficulty(row)
-    return {tier: float(1.0 / (1.0 + np.exp(-(start - slope * hard + shift)))) for tier, (start, slope) in ODDS.items()}
+def chances(hard: float, shift: float = 0.0) -> dict[Tier, float]:
+    """P(adequate) of each tier at a difficulty, moved by `shift` log odds."""
+    return {tier: sigmoid(start - slope * hard + shift) for tier, (start, slope) in ODDS.items()}
 
 
 class HeuristicEstimator:
@@ -73,13 +73,14 @@ class HeuristicEstimator:
     def estimate(self, request: Request) -> Scored:
         """Score one request."""
         row = measure(request.prompt, scan(request.prompt.last_user))
-        tiers = chances(row)
+        hard = difficulty(row)
+        tiers = chances(hard)
         return Scored(
             complexity=1.0 - tiers[Tier.SMALL],
             use_case=use_case(request.prompt, row),
             estimates={},
             tiers=tiers,
             features=(*((name, float(row[POSITION[name]])) for name in WEIGHTS if row[POSITION[name]]),),
-            tier_lows=chances(row, -DOUBT),
+            tier_lows=chances(hard, -DOUBT),
             novelty=1.0,
         )

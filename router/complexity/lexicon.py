@@ -29,7 +29,7 @@ LEXICON: Final[dict[str, str]] = {
     "inches meters years year days day weeks week month months rate twice half third quarter left more less fewer",
     "code": "function class return python java javascript typescript sql array string code compile import def print "
     "loop algorithm program bug debug api regex lambda tuple list dictionary dict html css bash shell script rust "
-    "golang method variable recursion unit tests exception stack query",
+    "golang method div refactor variable recursion unit tests exception stack query",
     "constraint": "must exactly only most limit words sentences sentence between minimum maximum ensure avoid include "
     "should always paragraph paragraphs required requirements constraint constraints",
     "format": "json table csv yaml xml bullet bullets markdown format schema columns rows html numbered",
@@ -56,7 +56,7 @@ ACTIONS: Final[dict[str, str]] = {
     "classify": "classify classification label labels categorize categorise category sentiment spam",
     "extract": "extract extraction entities parse",
     "create": "poem story song lyrics haiku slogan tagline novel fiction joke limerick brainstorm imagine",
-    "write": "write compose draft invent create implement",
+    "write": "write rewrite rephrase compose draft invent create implement refactor",
 }
 """What is asked for; counted only where instructions stand: in the first and the last words."""
 CATEGORIES: Final = tuple(LEXICON)

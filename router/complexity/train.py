@@ -9,6 +9,7 @@ routing needs is the gain, and a gain of two heads from different worlds is nois
 from __future__ import annotations
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any, Final
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from router.complexity.artefact import Artefact, Calibration, Lineage
 from router.complexity.evaluate import Array, auc, ece, request_of
-from router.complexity.features import NAMES, measure
+from router.complexity.features import NAMES, measure, use_case
 from router.complexity.hashing import BUCKETS, SLOTS, Ids, presence, scan
 from router.complexity.outcomes import Example, Source, Subject, subjects_of
 from router.complexity.trained import (
@@ -33,7 +34,6 @@ from router.complexity.trained import (
     Inputs,
     Model,
     rarity,
-    sigmoid,
     standardise,
 )
 
@@ -52,12 +52,13 @@ Progress = Callable[[str, int, int], None]
 
 class Data(Struct, frozen=True):
     """All N prompts: structural features (N, len(NAMES)), presence flags (sparse, N x BUCKETS), the slots of each
-    prompt's words, and the fold of each prompt (N,)."""
+    prompt's words, the fold of each prompt (N,), and its use case."""
 
     measured: Array
     flags: Table
     slots: list[Ids]
     fold: Ids
+    kinds: list[str]
 
 
 class Members(Struct, frozen=True):
@@ -130,11 +131,17 @@ def _train(
         heads.append(head)
         table.append(calibration)
     progress("fitting", total, total)
-    info = tuple(HeadInfo(s.model, s.tier, len(s.rows), float(s.adequate.mean()), s.files) for s in subjects)
+    info = tuple(_info(subject, data.kinds) for subject in subjects)
     names = Heads.__struct_fields__
     stacked = Heads(*(np.stack([head[name] for head in heads]) for name in names))
     lineage = Lineage(tuple(s.file for s in sources), seed, FOLDS, _versions(), tuple(table))
     return Artefact(Model(info, inputs, stacked), lineage)
+
+
+def _info(subject: Subject, kinds: list[str]) -> HeadInfo:
+    counted = Counter(kinds[row] for row in subject.rows)
+    share = float(subject.adequate.mean())
+    return HeadInfo(subject.model, subject.tier, len(subject.rows), share, subject.files, dict(sorted(counted.items())))
 
 
 def _versions() -> dict[str, str]:
@@ -146,11 +153,13 @@ def prepare(examples: Sequence[Example], *, seed: int, progress: Progress = lamb
     from scipy.sparse import csr_matrix
 
     measured = np.empty((len(examples), len(NAMES)))
-    slots, columns, values, ends = [], [], [], [0]
+    slots, kinds, columns, values, ends = [], [], [], [], [0]
     fold = np.empty(len(examples), np.int64)
     for row, example in enumerate(examples):
         scanned = scan(example.prompt)
-        measured[row] = measure(request_of(example.prompt).prompt, scanned)
+        prompt = request_of(example.prompt).prompt
+        measured[row] = measure(prompt, scanned)
+        kinds.append(use_case(prompt, measured[row]))
         flags = presence(scanned)
         set_ = np.flatnonzero(flags)
         columns.append(set_)
@@ -162,7 +171,7 @@ def prepare(examples: Sequence[Example], *, seed: int, progress: Progress = lamb
             progress("reading", row, len(examples))
     progress("reading", len(examples), len(examples))
     table = csr_matrix((np.concatenate(values), np.concatenate(columns), ends), (len(examples), BUCKETS))
-    return Data(measured, table, slots, fold)
+    return Data(measured, table, slots, fold, kinds)
 
 
 def fit_inputs(data: Data, kept: NDArray[np.bool_]) -> Inputs:
@@ -276,7 +285,7 @@ def _calibrated(
     for held in np.unique(fold):
         inside = fold != held
         slope, offset = platt(z[inside], subject.adequate[inside])
-        p[~inside] = sigmoid(slope * z[~inside] + offset)
+        p[~inside] = 1.0 / (1.0 + np.exp(-(slope * z[~inside] + offset)))
     parts = np.array_split(np.argsort(p, kind="stable"), BOUND_POINTS)
     at = np.array([p[part].mean() for part in parts])
     bound = np.array([_wilson(float(subject.adequate[part].mean()), len(part)) for part in parts])

@@ -20,11 +20,12 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from router.complexity.estimator import Scored, best_match
-from router.complexity.features import NAMES, POSITION, measure, use_case
+from router.complexity.features import NAMES, POSITION, USE_CASES, measure, use_case
 from router.complexity.hashing import Ids, presence, scan
-from router.complexity.heuristic import chances
+from router.complexity.heuristic import DOUBT, ODDS, chances, difficulty
 from router.domain.deployment import Tier
 from router.domain.request import Request
+from router.stats.normal import sigmoid
 
 SPLITS: Final = 7
 LEAF_CODES: Final = 1 << SPLITS
@@ -34,6 +35,8 @@ BOUND_POINTS: Final = 10
 BLEND: Final = (0.5, 0.25, 0.25)
 """Weights of the log odds of trees, linear and hashed. Fixed by cross-validation: `bench/routing_quality.py`."""
 CLIP: Final = 5.0
+ENOUGH: Final = 100
+"""Rows of a use case at which a head and the untrained estimator count alike."""
 EVIDENCE: Final = ("log_words", "choices", "count_mathematics", "count_code", "count_reasoning", "chars_digit")
 
 Array = NDArray[np.float64]
@@ -51,6 +54,8 @@ class HeadInfo(Struct, frozen=True):
     rows: int
     adequate_ratio: float
     files: tuple[int, ...]
+    kinds: dict[str, int]
+    """How many of the rows are of each use case."""
 
 
 class Heads(Struct, frozen=True):
@@ -111,11 +116,6 @@ def standardise(dense: Array, inputs: Inputs) -> Array:
     return np.minimum(z, CLIP, out=z)
 
 
-def sigmoid(z: Array) -> Array:
-    """Probability of log odds, safe for any size."""
-    return 0.5 * (1.0 + np.tanh(0.5 * z))
-
-
 class Prediction(Struct, frozen=True):
     """By head, shape (H,): P(adequate), its lower bound, expected quality; and the novelty of the prompt."""
 
@@ -126,9 +126,9 @@ class Prediction(Struct, frozen=True):
 
 
 class Predictor:
-    """The heads of a model, laid out for one prompt at a time."""
+    """The heads of a model, laid out for one prompt at a time; `tiers` says which tier each answers for."""
 
-    def __init__(self, inputs: Inputs, heads: Heads) -> None:
+    def __init__(self, inputs: Inputs, heads: Heads, info: list[HeadInfo], tiers: list[Tier]) -> None:
         count, trees = heads.split_feature.shape[:2]
         self._inputs, self._heads = inputs, heads
         self._features = heads.split_feature.reshape(-1, SPLITS)
@@ -139,6 +139,8 @@ class Predictor:
         self._slopes = np.stack((heads.adequate[:, 0], heads.quality[:, 0]))
         self._starts = np.stack((heads.adequate[:, 1], heads.quality[:, 1]))
         self._bound_at, self._bound = heads.bound_at.tolist(), heads.bound.tolist()
+        self._odds = [ODDS[tier] for tier in tiers]
+        self._trust = {kind: [_support(head, kind) for head in info] for kind in USE_CASES}
 
     def logits(self, dense: Array, flags: NDArray[np.float32]) -> Array:
         """Log odds of the three members, shape (3, H), for dense features (F,) and presence flags (B,)."""
@@ -151,15 +153,27 @@ class Predictor:
         members[2] += heads.hashed @ flags
         return members
 
-    def predict(self, dense: Array, flags: NDArray[np.float32]) -> Prediction:
-        """Calibrated figures of one prompt."""
-        blended = _BLEND @ self.logits(dense, flags)
-        p, quality = sigmoid(self._slopes * blended + self._starts).tolist()
-        usual = self._inputs.usual_unseen
+    def predict(self, dense: Array, flags: NDArray[np.float32], kind: str) -> Prediction:
+        """Calibrated figures of one prompt. Where a head has seen little of its kind, or where its words are new, the
+        log odds give way to the untrained estimator's."""
+        logits = self._slopes * (_BLEND @ self.logits(dense, flags)) + self._starts
+        usual, hard = self._inputs.usual_unseen, difficulty(dense)
         novelty = max(0.0, (float(dense[_UNSEEN]) - usual) / max(1.0 - usual, 1e-9))
-        bounds = map(_interpolate, p, self._bound_at, self._bound)
-        lows = [min(bound, one) * (1.0 - novelty) for bound, one in zip(bounds, p, strict=True)]
-        return Prediction(p, lows, quality, novelty)
+        p, low, quality = [], [], []
+        for head, (adequate, expected) in enumerate(logits.T.tolist()):
+            start, slope = self._odds[head]
+            trust, untrained = self._trust[kind][head] * (1.0 - novelty), start - slope * hard
+            p.append(sigmoid(trust * adequate + (1.0 - trust) * untrained))
+            quality.append(sigmoid(trust * expected + (1.0 - trust) * untrained))
+            bound = _interpolate(sigmoid(adequate), self._bound_at[head], self._bound[head])
+            low.append(min(p[-1], trust * bound + (1.0 - trust) * sigmoid(untrained - DOUBT)))
+        return Prediction(p, low, quality, novelty)
+
+
+def _support(head: HeadInfo, kind: str) -> float:
+    """How far a head is trusted with a use case, in [0,1)."""
+    seen = head.kinds.get(kind, 0)
+    return seen / (seen + ENOUGH)
 
 
 def _interpolate(x: float, at: list[float], values: list[float]) -> float:
@@ -176,17 +190,19 @@ def _interpolate(x: float, at: list[float], values: list[float]) -> float:
 class TrainedEstimator:
     """Serves a fitted model. Without `serving`, every head is evaluated for every request."""
 
-    def __init__(self, model: Model, names: dict[str, int] | None = None) -> None:
-        """`names` says which head answers for which model name; by default each for its own."""
+    def __init__(self, model: Model, names: dict[str, tuple[int, Tier]] | None = None) -> None:
+        """`names` says which head answers for which model name, and of which tier that model is; by default each head
+        for its own, as a small one unless it stands for a tier."""
         if names is None:
-            names = {head.model: index for index, head in enumerate(model.info) if head.model is not None}
+            names = {h.model: (i, h.tier or Tier.SMALL) for i, h in enumerate(model.info) if h.model is not None}
         tiers = {head.tier: index for index, head in enumerate(model.info) if head.tier is not None}
-        keep = sorted({*names.values(), *tiers.values()})
-        at = {old: new for new, old in enumerate(keep)}
+        keep = list(dict.fromkeys([*names.values(), *((index, tier) for tier, index in tiers.items())]))
+        heads = [index for index, _ in keep]
         self.model = model
-        self._names = {name: at[index] for name, index in names.items()}
-        self._tiers = {tier: at[index] for tier, index in tiers.items()}
-        self._predictor = Predictor(model.inputs, model.heads.take(keep))
+        self._names = {name: keep.index(pair) for name, pair in names.items()}
+        self._tiers = {tier: keep.index((index, tier)) for tier, index in tiers.items()}
+        info = [model.info[index] for index in heads]
+        self._predictor = Predictor(model.inputs, model.heads.take(heads), info, [tier for _, tier in keep])
 
     def serving(self, models: Iterable[tuple[str, Tier]]) -> TrainedEstimator:
         """The same estimator, narrowed to the heads that these models (name, tier) need, and to heads that can be
@@ -199,7 +215,7 @@ class TrainedEstimator:
             match = best_match(name, known)
             index = tiers.get(tier) if match is None else known[match]
             if match is not None:
-                found[name] = known[match]
+                found[name] = (known[match], tier)
             if index is not None:
                 used.add(info[index].files)
         return TrainedEstimator(self.model, found if len(used) == 1 else {})
@@ -215,20 +231,19 @@ class TrainedEstimator:
     def estimate(self, request: Request) -> Scored:
         """Score one request."""
         dense, flags = self.dense(request)
-        said = self._predictor.predict(dense, flags)
-        tiers, tier_lows = {}, {}
-        for tier, index in self._tiers.items():
-            tiers[tier], tier_lows[tier] = said.p[index], said.low[index]
+        kind = use_case(request.prompt, dense[: len(NAMES)])
+        said = self._predictor.predict(dense, flags, kind)
+        tiers = {tier: said.p[index] for tier, index in self._tiers.items()}
         if len(tiers) < len(Tier):
-            tiers = {**chances(dense), **tiers}
+            tiers = chances(difficulty(dense)) | tiers
         return Scored(
             complexity=1.0 - tiers[Tier.SMALL],
-            use_case=use_case(request.prompt, dense[: len(NAMES)]),
+            use_case=kind,
             estimates={name: said.p[index] for name, index in self._names.items()},
             tiers=tiers,
             features=tuple(zip(EVIDENCE, dense[_EVIDENCE_AT].tolist(), strict=True)),
             lows={name: said.low[index] for name, index in self._names.items()},
-            tier_lows=tier_lows,
+            tier_lows={tier: said.low[index] for tier, index in self._tiers.items()},
             qualities={name: said.quality[index] for name, index in self._names.items()},
             novelty=said.novelty,
         )

@@ -33,7 +33,7 @@ class BatchTuner:
         """Median seconds of a batch of `items`."""
         theta = self._fit.theta
         base, each = self._prior.base_s * theta[0], self._prior.per_item_s * theta[1]
-        return float(math.exp(self._log_k.mean) * (base + each * items))
+        return max(float(math.exp(self._log_k.mean) * (base + each * items)), _LEAST_S)
 
     def upper_s(self, items: int) -> float:
         """Seconds that 99 % of such batches stay under."""
@@ -48,6 +48,11 @@ class BatchTuner:
         self._fit.add((self._prior.base_s, self._prior.per_item_s * items), seconds * math.exp(-self._log_k.mean))
         if self._fit.samples % 16 == 0:
             self._fit.solve()
+
+    def observe_unfinished(self, items: int, seconds: float, *, now: float) -> None:
+        """A batch of `items` was given up after this long: it takes at least that."""
+        if seconds > self.expected_s(items):
+            self.observe(items, seconds, now=now)
 
     def size(self, waiting: int, slack_s: float | None) -> int:
         """Items to take now: all that still lets the oldest, with `slack_s` left, be in time; at least one.

@@ -15,6 +15,8 @@ _BACKOFF_S = 0.2
 _BACKOFF_MAX_S = 5.0
 _ELSEWHERE = frozenset({"backend_forbidden"})
 """Hopeless there, but another deployment may well answer."""
+_FOR_GOOD = frozenset({"too_dear", "exceeds_quota"})
+"""What keeps a deployment out however long one waits."""
 
 
 class RetryBudget:
@@ -53,7 +55,7 @@ def next_step(
     assert ticket.view is not None
     ticket.tried |= {ticket.view.deployment.name}
     wait = 0.0
-    if not routable - ticket.tried:
+    if not routable - ticket.tried - _out_for_good(ticket):
         if error.code in _ELSEWHERE:
             return None
         ticket.tried = frozenset()
@@ -65,3 +67,9 @@ def next_step(
         return None
     ticket.first_token = None
     return wait
+
+
+def _out_for_good(ticket: Ticket) -> frozenset[str]:
+    """Deployments that the last decision found unable to take the request, now or later."""
+    decision = ticket.decision
+    return frozenset(e.deployment for e in decision.excluded if e.code in _FOR_GOOD) if decision else frozenset()

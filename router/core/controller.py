@@ -20,6 +20,7 @@ from router.domain.errors import Expired, Rejected, RequestError
 from router.domain.events import Event, HealthChanged, LoadObserved, PolicyApplied
 from router.domain.outcome import Attempt, AttemptId
 from router.domain.request import Capability, Request
+from router.domain.slo import RequestClass
 from router.domain.view import DeploymentView, ScrapedLoad
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
@@ -35,6 +36,7 @@ _NEVER_FITS = frozenset({"lacks_capability", "context_too_long", "exceeds_quota"
 _SCOPES = 1024
 
 Scope = tuple[tuple[Member, ...], tuple[Exclusion, ...]]
+Lane = tuple[frozenset[str], float | None]
 
 
 class Hold:
@@ -74,7 +76,7 @@ class Controller:
 
     def _adopt(self, policy: Policy) -> None:
         self.policy = policy
-        self._scopes: dict[tuple[str, str | None, frozenset[Capability]], Scope] = {}
+        self._scopes: dict[tuple[str, str, str | None, frozenset[Capability]], Scope] = {}
         self._admission = Admission(policy, self.estimator)
         tpots = [c.objectives.tpot.threshold_s for c in policy.classes if c.objectives.tpot is not None]
         self._tightest_tpot = min(tpots, default=None)
@@ -113,7 +115,7 @@ class Controller:
             else:
                 excluded.append(why)
             if not ticket.looked and (why is None or why.code == "at_limit"):
-                member.price.observe(view.pressure)
+                member.price.observe(view.pressure if _is_used(view) else 0.0)
         ticket.looked = True
         if not candidates:
             return _none(excluded)
@@ -130,11 +132,13 @@ class Controller:
         return decision
 
     def _scope(self, ticket: Ticket) -> Scope:
-        """Who may serve by class, name and ability, and why the others may not; the same for requests of one kind."""
-        key = (ticket.request_class.name, ticket.forced, ticket.request.needs)
+        """Who may serve by class, name and ability, and why the others may not; the same for requests of one kind. A
+        request that began under an older policy keeps that policy's class."""
+        forced, needs = ticket.forced, ticket.request.needs
+        key = (ticket.policy.digest, ticket.request_class.name, forced, needs)
         scope = self._scopes.get(key)
         if scope is None:
-            pairs = [(m, bar(m.deployment, *key[1:], ticket.request_class)) for m in self.fleet.members.values()]
+            pairs = [(m, bar(m.deployment, forced, needs, ticket.request_class)) for m in self.fleet.members.values()]
             scope = tuple(m for m, why in pairs if why is None), tuple(why for _, why in pairs if why is not None)
             if len(self._scopes) >= _SCOPES:
                 self._scopes.clear()
@@ -192,7 +196,7 @@ class Controller:
         assert view is not None
         ticket.attempts += 1
         request_class, request = ticket.request_class, ticket.request
-        objectives, parameters = request_class.objectives, request_class.parameters
+        parameters = request_class.parameters
         attempt = Attempt(
             id=AttemptId(f"{decision.id}.{ticket.attempts}"),
             decision_id=decision.id,
@@ -201,7 +205,7 @@ class Controller:
             number=ticket.attempts,
             started=now,
             deadline=ticket.deadline,
-            stream=request.stream or objectives.ttft is not None or objectives.tpot is not None,
+            stream=request.stream or _is_watched(request_class),
             max_tokens=parameters.max_tokens if request.max_tokens is None else None,
             temperature=parameters.temperature,
             top_p=parameters.top_p,
@@ -222,6 +226,10 @@ class Controller:
         """Deployments that may serve the ticket as far as its class, its sender and its size allow."""
         members, _ = self._scope(ticket)
         return frozenset(m.deployment.name for m in members if holds(m.deployment, ticket.request))
+
+    def lane(self, ticket: Ticket) -> Lane:
+        """What those who wait for the same have in common: who may still serve them, and what it may cost."""
+        return self.routable(ticket) - ticket.tried, ticket.request_class.budget_usd_per_request
 
     def on_load(self, load: ScrapedLoad) -> None:
         """A server told its own load: what of it is not ours is added to what we see."""
@@ -257,6 +265,17 @@ def _excluded(view: DeploymentView, need: Need, filters: tuple[Filter, ...]) -> 
         if why is not None:
             return why
     return None
+
+
+def _is_watched(request_class: RequestClass) -> bool:
+    """Whether tokens must be seen as they come: for what is promised of them, or to tell silence from a long answer."""
+    objectives = request_class.objectives
+    return objectives.ttft is not None or objectives.tpot is not None or request_class.hedge_after_s is not None
+
+
+def _is_used(view: DeploymentView) -> bool:
+    """Whether anything is in flight there: what is idle is not scarce, however slow it is."""
+    return view.load.sequences > 0 or view.load.waiting_sequences > 0
 
 
 def _none(excluded: list[Exclusion]) -> Hold:

@@ -73,8 +73,8 @@ class Duals:
         request_class = ticket.request_class
         floor = self.floors.get(request_class.name)
         if floor is not None and ticket.forced is None and ticket.floor_counted is None:
-            ticket.floor_counted = chosen.p_adequate
-            floor.on_served(chosen.p_adequate, max(view.p_adequate for view in views))
+            best = max(view.p_adequate for view in views)
+            ticket.floor_counted = chosen.p_adequate if floor.on_served(chosen.p_adequate, best) else None
         if request_class.goal is Goal.COST:
             dearest = max(view.cost_usd for view in views)
             if request_class.name not in self._dearest:

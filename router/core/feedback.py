@@ -11,8 +11,18 @@ from router.domain.outcome import Ending, Outcome
 from router.slo.judge import judge
 
 _MUTE_TIMES, _MUTE_S = 3.0, 1.0
-"""Silence past this many predicted TTFTs and a second is an illness of the deployment, not a long queue."""
-_SPEAKING = frozenset({"throttled", "backend_refused", "backend_forbidden", "context_length_exceeded", "unsupported"})
+"""Silence past this many times what was predicted, and a second, is an illness of the deployment, not a long queue;
+no second is given to a call that another overtook."""
+_SPEAKING = frozenset(
+    {
+        "throttled",
+        "backend_overloaded",
+        "backend_refused",
+        "backend_forbidden",
+        "context_length_exceeded",
+        "unsupported",
+    }
+)
 
 
 class Feedback:
@@ -142,10 +152,10 @@ def _decision_id(ticket: Ticket, done: Outcome | None) -> str:
 
 def _was_mute(permit: Permit, outcome: Outcome) -> bool:
     """Whether a call that was given up had said nothing for so long that the deployment must be ill."""
-    if permit.silent or permit.first_token is not None or outcome.error_code in _SPEAKING:
+    if permit.first_token is not None or outcome.error_code in _SPEAKING:
         return False
     waited = outcome.ended - outcome.attempt.started
-    return waited > _MUTE_TIMES * permit.predicted_ttft_s + _MUTE_S
+    return waited > permit.excused_s(_MUTE_TIMES) + (0.0 if permit.overtaken else _MUTE_S)
 
 
 def _ended(ticket: Ticket, outcome: Outcome, batch_wait_s: float | None, network_s: float | None) -> AttemptEnded:

@@ -39,6 +39,7 @@ class Permit:
         "mark_tokens",
         "member",
         "multiplier",
+        "overtaken",
         "predicted_tpot_s",
         "predicted_ttft_s",
         "silent",
@@ -64,6 +65,8 @@ class Permit:
         self.expected_tokens = expected_tokens
         self.stalled_s = 0.0
         """Seconds that the reader of the answer kept us waiting."""
+        self.overtaken = False
+        """Whether a call that was sent later spoke first."""
         self.first_token: float | None = None
         self.tokens = 0
         self.mark_at = 0.0
@@ -79,6 +82,15 @@ class Permit:
         """The reader took this long over a piece: it says nothing about the deployment."""
         self.stalled_s += seconds
         self.mark_at += seconds
+
+    def excused_s(self, times: float) -> float:
+        """Seconds of silence that a load or an answer `times` as long as expected explains, at the usual speed of the
+        deployment: slowness that silence itself has taught is no excuse for silence."""
+        if self.decodes_unheard:
+            expected = self.predicted_whole_s(times * self.expected_tokens)
+        else:
+            expected = times * self.predicted_ttft_s
+        return expected / max(self.multiplier, 1.0)
 
     def predicted_whole_s(self, tokens: float) -> float:
         """Seconds that the whole call was predicted to take for this length."""

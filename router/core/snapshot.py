@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from math import isfinite
+from random import Random
 
-from msgspec import Struct, ValidationError, json
+from msgspec import Struct, json
 
 from router.core.controller import Controller
 from router.domain.deployment import DeploymentName
@@ -52,15 +53,12 @@ def restore(controller: Controller, data: bytes) -> Snapshot:
         snapshot = json.decode(data, type=Snapshot)
         if snapshot.version != VERSION:
             raise ValueError(f"it has version {snapshot.version}, not {VERSION}")
-    except (ValidationError, ValueError) as error:
-        raise _unreadable(error) from error
-    before = json.decode(take(controller, at=0.0), type=Snapshot)
-    try:
         _check_finite(snapshot)
-        _take_up(controller, snapshot)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        _take_up(controller, before)
-        raise _unreadable(error) from error
+        trial = Controller(controller.policy, controller.estimator, rng=Random(0))
+        _take_up(trial, snapshot)
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise RouterError(f"the checkpoint cannot be read: {error}", code="invalid_checkpoint") from error
+    _take_up(controller, snapshot)
     return snapshot
 
 
@@ -87,7 +85,3 @@ def _check_finite(snapshot: Snapshot) -> None:
     numbers += [*snapshot.floors.values(), *snapshot.capacity.values()]
     if not all(map(isfinite, numbers)):
         raise ValueError("it holds numbers that are not finite")
-
-
-def _unreadable(error: Exception) -> RouterError:
-    return RouterError(f"the checkpoint cannot be read: {error}", code="invalid_checkpoint")

@@ -30,6 +30,7 @@ class Ticket:
         "policy",
         "qualities",
         "queue_s",
+        "queued",
         "request",
         "request_class",
         "scored",
@@ -71,6 +72,7 @@ class Ticket:
         self.first_queue_s = 0.0
         self.first_token: float | None = None
         self.queue_s = 0.0
+        self.queued = False
 
     @property
     def priority(self) -> int:

@@ -18,7 +18,7 @@ import math
 from router.domain.deployment import StepProfile
 from router.domain.view import Load
 from router.stats.ewma import Ewma
-from router.stats.least_squares import ScaledFit
+from router.stats.least_squares import ScaledFit, Vector
 from router.stats.normal import below
 
 _MULTIPLIER_HALF_LIFE_S = 1.5
@@ -30,6 +30,8 @@ _TPOT_SIGMA = 0.12
 _MIN_SIGMA = 0.04
 _REFIT_EVERY = 64
 _BUSIEST_PREFILL = 0.85
+_FARTHEST_LOG = 2.5
+"""One observation is never taken to be further off than this factor of e, either way."""
 _LEAST_ROOM = 64
 """Prompt tokens a step always has room for, so that nothing divides by nothing."""
 
@@ -64,8 +66,8 @@ class Residual:
 
     def restore(self, mean: float, variance: float) -> None:
         """Take up a checkpoint."""
-        self._moments.mean = min(max(mean, -1.0), 1.0)
-        self._moments.variance = min(max(variance, _MIN_SIGMA**2), 1.0)
+        self._moments.mean = min(max(mean, -_FARTHEST_LOG), _FARTHEST_LOG)
+        self._moments.variance = min(max(variance, _MIN_SIGMA**2), _FARTHEST_LOG**2)
         self.sigma = math.sqrt(self._moments.variance)
 
 
@@ -141,7 +143,7 @@ class LatencyModel:
         )
         self._fit.add(x, window_s)
         if self._fit.samples % _REFIT_EVERY == 0:
-            self._reshape()
+            self._reshape(self._fit.solve())
 
     def observe_first_token(self, predicted_s: float, observed_s: float, *, now: float) -> None:
         """A first token came `observed_s` after sending where `predicted_s` was expected."""
@@ -188,10 +190,10 @@ class LatencyModel:
         self._log_k.update(_bounded_log(ratio), now=now)
         self._k = math.exp(self._log_k.mean)
 
-    def _reshape(self) -> None:
-        base, theta = self.prior, self._fit.solve().tolist()
-        self._a, self._b = base.base_s * theta[0], base.per_sequence_s * theta[1]
-        self._c, self._e = base.per_context_token_s * theta[2], base.per_prefill_token_s * theta[3]
+    def _reshape(self, theta: Vector) -> None:
+        a, b, c, e = theta.tolist()
+        self._a, self._b = self.prior.base_s * a, self.prior.per_sequence_s * b
+        self._c, self._e = self.prior.per_context_token_s * c, self.prior.per_prefill_token_s * e
 
     def state(self) -> dict[str, list[float]]:
         """What a checkpoint keeps: the shape and the spread, not the momentary multiplier."""
@@ -201,10 +203,10 @@ class LatencyModel:
         """Take up a checkpoint; raises `ValueError` or `KeyError` where it is not one."""
         ttft_mean, ttft_variance, tpot_mean, tpot_variance = state["spread"]
         self._fit.restore(state)
-        self._reshape()
+        self._reshape(self._fit.theta)
         self.ttft.restore(ttft_mean, ttft_variance)
         self.tpot.restore(tpot_mean, tpot_variance)
 
 
 def _bounded_log(ratio: float) -> float:
-    return max(-2.5, min(2.5, math.log(ratio)))
+    return max(-_FARTHEST_LOG, min(_FARTHEST_LOG, math.log(ratio)))

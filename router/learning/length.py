@@ -16,6 +16,7 @@ _HALF_LIFE_S = 900.0
 _BELIEF = 8.0
 _MAX_KEYS = 4096
 _LONGEST_LOG = math.log(1e6)
+_HEAVIEST = 1e6
 
 
 class LengthModel:
@@ -70,7 +71,7 @@ class LengthModel:
                 _HALF_LIFE_S,
                 mean=min(max(mean, 0.0), _LONGEST_LOG),
                 variance=min(max(variance, 0.0), 4.0),
-                weight=max(weight, 1.0),
+                weight=min(max(weight, 1.0), _HEAVIEST),
             )
             if name:
                 by_key[(name, model)] = learned

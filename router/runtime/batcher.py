@@ -1,4 +1,7 @@
-"""Joins attempts where a deployment takes them by the batch: one batch at a time, its size bound when it starts."""
+"""Joins attempts where a deployment takes them by the batch: one batch at a time, its size bound when it starts.
+
+A batch that nobody waits for any more is given up, so that an endpoint that hangs is not waited for by all who follow.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ class Batcher:
         self._tuner = tuner
         self._now = now
         self._waiting: list[_Item] = []
+        self._batch: list[_Item] = []
         self._running: asyncio.Task[None] | None = None
+        self._started = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     async def join(self, attempt: Attempt, *, due: float | None, wait_s: float) -> tuple[Delta, float]:
@@ -52,6 +57,13 @@ class Batcher:
         finally:
             if item in self._waiting:
                 self._waiting.remove(item)
+            elif self._running is not None and all(other.result.done() for other in self._batch):
+                self._give_up(self._running)
+
+    def _give_up(self, running: asyncio.Task[None]) -> None:
+        now = self._now()
+        self._tuner.observe_unfinished(len(self._batch), now - self._started, now=now)
+        running.cancel()
 
     def _consider(self) -> None:
         """Start a batch now, or set a timer for when it is no longer worth waiting."""
@@ -71,12 +83,14 @@ class Batcher:
             return
         size = self._tuner.size(len(ordered), slack)
         batch, self._waiting = ordered[:size], sorted(ordered[size:], key=lambda item: item.joined)
-        self._running = asyncio.get_running_loop().create_task(self._run(batch))
+        self._batch, self._started = batch, now
+        self._running = asyncio.get_running_loop().create_task(self._run(batch, now))
 
-    async def _run(self, batch: list[_Item]) -> None:
-        started = self._now()
+    async def _run(self, batch: list[_Item], started: float) -> None:
         try:
             deltas = await self._backend.run_batch(tuple(item.attempt for item in batch))
+            if len(deltas) != len(batch):
+                raise ProtocolError(f"{len(deltas)} answers to a batch of {len(batch)}")
             self._tuner.observe(len(batch), self._now() - started, now=self._now())
             for item, delta in zip(batch, deltas, strict=True):
                 if not item.result.done():

@@ -118,7 +118,7 @@ class Caller:
         except RouterError as error:
             ending, call.error = Ending.FAILED, error
         except asyncio.CancelledError:
-            if _is_being_cancelled() or call.race is not None:
+            if _is_being_cancelled():
                 raise
             ending, call.error = Ending.FAILED, ProtocolError("the backend cancelled itself")
         except Exception as error:
@@ -148,6 +148,7 @@ class Caller:
             async for delta in stream:
                 await self._piece(call, delta, responder)
         if responder is not None and not call.begun:
+            self._claim(call)
             await self._begin(call, responder)
 
     async def _join_batch(self, call: Call, tuner: BatchTuner, responder: Responder | None) -> None:
@@ -165,8 +166,7 @@ class Caller:
             if delta.tokens:
                 self._feedback.on_tokens(call.permit, delta.tokens, now=now)
         elif delta.tokens or delta.whole:
-            if call.race is not None:
-                call.race.claim(call)
+            self._claim(call)
             self._tell(self._feedback.on_first_token(call.ticket, call.permit, now=now))
         else:
             call.accepted = call.accepted or now
@@ -178,6 +178,12 @@ class Caller:
             await self._begin(call, responder)
         else:
             await self._give(call, responder.delta(delta))
+
+    @staticmethod
+    def _claim(call: Call) -> None:
+        """The call is about to answer: where another runs beside it, one of them must give way."""
+        if call.race is not None:
+            call.race.claim(call)
 
     async def _begin(self, call: Call, responder: Responder) -> None:
         """Open the answer to a reader, with every piece held so far."""

@@ -6,7 +6,7 @@ The daemon's ingresses, the simulator and the tests all enter here, at `Dispatch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import structlog
@@ -42,13 +42,15 @@ class Dispatcher:
 
     def __init__(self, controller: Controller, backends: Mapping[str, Backend], clock: Clock, sink: EventSink) -> None:
         self.controller = controller
-        self.queue = Queue(self._grant, controller.routable, clock.now)
+        self.queue = Queue(self._grant, controller.lane, clock.now)
         self._caller = Caller(controller, backends, clock, sink)
         self._feedback = Feedback(controller)
         self._clock = clock
         self._sink = sink
         self._draining = False
         self.in_flight = 0
+        self.conditions: list[Callable[[], str | None]] = []
+        """What else must hold before traffic should come: each says what is missing, or `None`."""
 
     async def submit(
         self, request: Request, responder: Responder | None = None, *, on_call: BeforeCall | None = None
@@ -158,6 +160,7 @@ class Dispatcher:
             if not isinstance(grant, Hold):
                 return grant
         waiter = self.queue.add(ticket)
+        ticket.queued = True
         try:
             return cast(Grant, await waiter.granted)
         except asyncio.CancelledError:
@@ -210,7 +213,7 @@ class Dispatcher:
     def _end(self, ticket: Ticket, done: Outcome | None, error: RouterError | None) -> None:
         now, request = self._clock.now(), ticket.request
         if ticket.attempts == 0 and error is not None:
-            stage = "queue" if ticket.queue_s else "decision"
+            stage = "queue" if ticket.queued else "decision"
             self._sink.emit(RequestRejected(request, ticket.request_class.name, error.code, stage, now))
         else:
             self._sink.emit(self._feedback.on_end(ticket, done, error, now=now))
@@ -235,6 +238,9 @@ class Dispatcher:
             return False, "draining"
         if not self.controller.policy.deployments:
             return False, "the policy lists no deployment"
+        missing = [why for why in (condition() for condition in self.conditions) if why is not None]
+        if missing:
+            return False, "; ".join(missing)
         return True, f"policy {self.controller.policy.digest}"
 
     def has_room(self) -> bool:

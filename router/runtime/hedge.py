@@ -35,6 +35,7 @@ class Race:
             self._winner = call
             for other, task in self._runners.items():
                 if other is not call:
+                    other.permit.overtaken = other.attempt.started < call.attempt.started
                     task.cancel()
         elif self._winner is not call:
             raise asyncio.CancelledError

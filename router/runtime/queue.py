@@ -1,8 +1,8 @@
 """Where requests wait until a deployment has room: earliest due first within priority, bounded.
 
-Requests that may go to the same deployments wait in one lane, so that those nothing can take keep nobody from an idle
-deployment. `pump` is called whenever room may have come, and `expire` at every heartbeat: without a heartbeat nobody is
-ever told that it has waited too long.
+Requests that may go to the same deployments at the same price wait in one lane, so that those nothing can take keep
+nobody from an idle deployment. `pump` is called whenever room may have come, and `expire` at every heartbeat: without a
+heartbeat nobody is ever told that it has waited too long.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from itertools import count
 
-from router.core.controller import Hold
+from router.core.controller import Hold, Lane
 from router.core.ticket import Ticket
 from router.domain.errors import Evicted, Expired, Rejected, RouterError
 
 _SCAN = 4
 """How many of a lane are tried past one that nothing can take: they may be smaller, or less dear."""
-
-Lane = frozenset[str]
 
 
 class Waiter:

@@ -32,11 +32,13 @@ class FloorPrice:
         self.high = high
         self.value = min(_FLOOR_START, high)
 
-    def on_served(self, p_adequate: float, best: float = 1.0) -> None:
+    def on_served(self, p_adequate: float, best: float = 1.0) -> bool:
         """An answer is going to be served that is adequate with this probability, where `best` was to be had. A price
-        cannot buy what is not there: it does not rise while the best is below the target."""
-        if p_adequate >= self.target or best >= self.target:
+        cannot buy what is not there: while the best is below the target it is not counted, and this is false."""
+        counts = p_adequate >= self.target or best >= self.target
+        if counts:
             self._move(self.target - p_adequate)
+        return counts
 
     def on_changed(self, expected: float, served: float | None) -> None:
         """What was counted as `expected` was in the end served as `served`, or not at all."""

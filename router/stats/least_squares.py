@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 _LARGEST = 1e12
+_LEAST_TRACE = 1e-12
+_ROUNDING = 1e-9
 
 
 class ScaledFit:
@@ -38,7 +40,7 @@ class ScaledFit:
     def solve(self) -> Vector:
         """Refit and return `theta`."""
         trace = float(np.trace(self._normal))
-        if trace <= 0.0:
+        if trace <= _LEAST_TRACE:
             return self.theta
         ridge = self._prior_weight * np.maximum(np.diag(self._normal), 1e-3 * trace) / max(self._evidence, 1.0)
         solved = np.linalg.solve(self._normal + np.diag(ridge), self._moment + ridge)
@@ -61,7 +63,10 @@ class ScaledFit:
         normal = np.asarray(state["normal"], dtype=np.float64).reshape(size, size)
         moment = np.asarray(state["moment"], dtype=np.float64).reshape(size)
         samples, evidence = state["samples"]
-        if float(np.abs(normal).max()) > _LARGEST:
-            raise ValueError("the normal matrix is out of range")
+        if max(float(np.abs(normal).max()), float(np.abs(moment).max())) > _LARGEST:
+            raise ValueError("the normal equations are out of range")
+        least = float(np.linalg.eigvalsh(normal).min())
+        if not np.allclose(normal, normal.T) or least < -_ROUNDING * float(np.trace(normal)):
+            raise ValueError("the normal matrix is not one of a sum of squares")
         self.theta, self._normal, self._moment = np.clip(theta, self._low, self._high), normal, moment
-        self.samples, self._evidence = int(samples), evidence
+        self.samples, self._evidence = int(samples), min(max(evidence, 0.0), 1.0 / (1.0 - self._decay))

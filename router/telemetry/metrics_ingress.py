@@ -31,7 +31,9 @@ HAPPENINGS = {
         "invalid",
         "feedback_unknown",
         "journal_failed",
+        "client_gone",
     ),
+    "mqtt_replies": ("connected", "disconnected"),
     "http": ("replied", "client_gone", "invalid"),
 }
 SWITCHES = {
