@@ -18,8 +18,6 @@ from router.complexity.registry import load_estimator
 from router.domain.deployment import Tier
 from router.domain.errors import RouterError
 
-_METRICS = ("apgr", "cpt50", "cpt80", "cpt95", "auc")
-
 
 def evaluate(
     outcomes: Annotated[list[Path], typer.Argument(help="Outcomes: JSON lines, plain or gzipped.")],
@@ -36,7 +34,7 @@ def evaluate(
 
     APGR is the share of the quality gap recovered, averaged over all shares of calls to large (random is 0.5);
     CPT(x) the least percentage of calls to large that recovers x % of it; AUC tells how well "small is worse than
-    large" is foreseen; ECE how far P(adequate) is off. A model that the artefact does not know is scored as its tier.
+    large" is foreseen; ECE how far P(adequate) is off (the worse of the two models). A model that the artefact does not know is scored as its tier.
     """
     examples = [example for source in read_files(outcomes) for example in source.examples]
     try:
@@ -64,8 +62,13 @@ def evaluate(
 
 
 def _table(result: Evaluation) -> Table:
-    table = Table("source", "n", "small", "large", *_METRICS, "ece small", "ece large", "us p50", "us p99")
-    for name, scores in sorted(result.by_source.items()):
+    """Sources with enough rows to have figures, then all rows; the rest is in the JSON."""
+    told = {name: scores for name, scores in sorted(result.by_source.items()) if scores.apgr is not None}
+    table = Table(caption=f"{len(result.by_source) - len(told)} sources too small or without a gap are not shown")
+    table.add_column("source", overflow="fold")
+    for name in ("n", "small", "large", "APGR", "CPT50", "AUC", "ECE", "us p50"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, scores in told.items():
         table.add_row(name, *_cells(scores))
     table.add_section()
     table.add_row("overall", *_cells(result.overall))
@@ -73,7 +76,14 @@ def _table(result: Evaluation) -> Table:
 
 
 def _cells(scores: Scores) -> list[str]:
-    figures = [getattr(scores, name) for name in _METRICS] + list(scores.ece.values())
-    shown = ["-" if figure is None else f"{figure:.3f}" for figure in figures]
-    means = [f"{scores.small_mean:.3f}", f"{scores.large_mean:.3f}"]
-    return [str(scores.n), *means, *shown, f"{scores.predict_us_p50:.0f}", f"{scores.predict_us_p99:.0f}"]
+    worst = max((figure for figure in scores.ece.values() if figure is not None), default=None)
+    figures = [scores.apgr, scores.cpt50, scores.auc, worst]
+    formats = (".3f", ".1f", ".3f", ".3f")
+    shown = ["-" if figure is None else f"{figure:{f}}" for figure, f in zip(figures, formats, strict=True)]
+    return [
+        str(scores.n),
+        f"{scores.small_mean:.3f}",
+        f"{scores.large_mean:.3f}",
+        *shown,
+        f"{scores.predict_us_p50:.0f}",
+    ]

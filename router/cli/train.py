@@ -49,8 +49,9 @@ def train(
         tasks: dict[str, TaskID] = {}
 
         def show(what: str, done: int, total: int) -> None:
-            task = tasks.setdefault(what, bar.add_task(what) if what not in tasks else tasks[what])
-            bar.update(task, completed=done, total=total)
+            if what not in tasks:
+                tasks[what] = bar.add_task(what)
+            bar.update(tasks[what], completed=done, total=total)
 
         fitted = fit(sources, small=small or (), large=large or (), seed=seed, progress=show)
     data = artefact.dump(fitted.model, fitted.lineage, half=compact)

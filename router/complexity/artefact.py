@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from router.complexity.features import FEATURES_VERSION, NAMES
 from router.complexity.hashing import BUCKETS, SCHEME, SLOTS
+from router.complexity.lexicon import ACTIONS, LEXICON
 from router.complexity.trained import BOUND_POINTS, DENSE, LEAF_CODES, SPLITS, HeadInfo, Heads, Inputs, Model
 from router.domain.errors import RouterError
 
@@ -101,9 +102,9 @@ _REAL: Final = (
 
 
 def features_name() -> str:
-    """Names the dense features and their order; an artefact of others is refused."""
-    names = ",".join(NAMES).encode()
-    return f"{FEATURES_VERSION}/{hashlib.sha256(names).hexdigest()[:12]}"
+    """Names the dense features, their order and the word lists; an artefact of others is refused."""
+    told = msgspec.json.encode((NAMES, LEXICON, ACTIONS))
+    return f"{FEATURES_VERSION}/{hashlib.sha256(told).hexdigest()[:12]}"
 
 
 def digest(data: bytes) -> str:

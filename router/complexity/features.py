@@ -246,6 +246,7 @@ _ASKED: Final = {
 }
 _SYSTEM_CHARS: Final = 600
 _SMALL_TALK: Final = log1p(16)
+_QUESTIONS: Final = ("log_questions", "choices", "count_wh", "count_reasoning", "says___")
 _GREETINGS: Final = ("hi", "hello", "hey", "thanks", "thank", "ok", "okay", "yes", "sorry", "good")
 
 
@@ -281,5 +282,5 @@ def _made_of(prompt: Prompt, row: Row, writes: bool) -> str:
         return "chat"
     if writes:
         return "creative"
-    asks = row[at["log_questions"]] or row[at["choices"]] or row[at["count_wh"]] or row[at["says___"]]
+    asks = any(row[at[name]] for name in _QUESTIONS)
     return "qa" if asks else "chat"

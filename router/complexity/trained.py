@@ -35,8 +35,8 @@ BOUND_POINTS: Final = 10
 BLEND: Final = (0.5, 0.25, 0.25)
 """Weights of the log odds of trees, linear and hashed. Fixed by cross-validation: `bench/routing_quality.py`."""
 CLIP: Final = 5.0
-ENOUGH: Final = 100
-"""Rows of a use case at which a head and the untrained estimator count alike."""
+ENOUGH: Final = 40
+"""Rows of a use case at which a head and the untrained estimator count alike; the odds of trust grow with n squared."""
 EVIDENCE: Final = ("log_words", "choices", "count_mathematics", "count_code", "count_reasoning", "chars_digit")
 
 Array = NDArray[np.float64]
@@ -154,26 +154,27 @@ class Predictor:
         return members
 
     def predict(self, dense: Array, flags: NDArray[np.float32], kind: str) -> Prediction:
-        """Calibrated figures of one prompt. Where a head has seen little of its kind, or where its words are new, the
-        log odds give way to the untrained estimator's."""
+        """Calibrated figures of one prompt. Where a head has seen little of the kind, its log odds give way to the
+        untrained estimator's; where the words are new, its lower bound does."""
         logits = self._slopes * (_BLEND @ self.logits(dense, flags)) + self._starts
         usual, hard = self._inputs.usual_unseen, difficulty(dense)
         novelty = max(0.0, (float(dense[_UNSEEN]) - usual) / max(1.0 - usual, 1e-9))
         p, low, quality = [], [], []
         for head, (adequate, expected) in enumerate(logits.T.tolist()):
             start, slope = self._odds[head]
-            trust, untrained = self._trust[kind][head] * (1.0 - novelty), start - slope * hard
+            trust, untrained = self._trust[kind][head], start - slope * hard
             p.append(sigmoid(trust * adequate + (1.0 - trust) * untrained))
             quality.append(sigmoid(trust * expected + (1.0 - trust) * untrained))
             bound = _interpolate(sigmoid(adequate), self._bound_at[head], self._bound[head])
-            low.append(min(p[-1], trust * bound + (1.0 - trust) * sigmoid(untrained - DOUBT)))
+            trust *= 1.0 - novelty
+            low.append(min(p[-1], trust * bound + (1.0 - trust) * sigmoid(untrained - DOUBT) * (1.0 - novelty)))
         return Prediction(p, low, quality, novelty)
 
 
 def _support(head: HeadInfo, kind: str) -> float:
     """How far a head is trusted with a use case, in [0,1)."""
-    seen = head.kinds.get(kind, 0)
-    return seen / (seen + ENOUGH)
+    seen = head.kinds.get(kind, 0) ** 2
+    return seen / (seen + ENOUGH**2)
 
 
 def _interpolate(x: float, at: list[float], values: list[float]) -> float:
