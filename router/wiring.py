@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -16,11 +16,13 @@ from router.backends.openai_http import OpenAIHttpBackend
 from router.backends.simulated import SimulatedBackend, Truth
 from router.backends.simulated_like import fleet_like
 from router.complexity.estimator import Estimator
-from router.complexity.registry import default_estimator, load_estimator
+from router.complexity.registry import load_estimator, shipped_prior
+from router.complexity.trained import TrainedEstimator
 from router.core import snapshot
 from router.core.controller import Controller
 from router.demo.truth import DemoTruth
-from router.domain.errors import RouterError
+from router.domain.deployment import Deployment
+from router.domain.errors import RouterError, SettingsError
 from router.domain.events import CheckpointSaved, PolicyRejected
 from router.ingress.http import HttpIngress, HttpOptions
 from router.ingress.mqtt import MqttIngress, MqttOptions
@@ -49,9 +51,19 @@ CHECKPOINT_S = 30.0
 log = structlog.get_logger("router")
 
 
-def estimator_of(artefact: Path | None) -> Estimator:
+def trained_estimator(artefact: Path | None) -> TrainedEstimator:
     """The trained estimator in a file, or the shipped prior."""
-    return default_estimator() if artefact is None else load_estimator(artefact.read_bytes())
+    if artefact is None:
+        return shipped_prior()
+    try:
+        return load_estimator(artefact.read_bytes())
+    except OSError as error:
+        raise SettingsError(f"the artefact {artefact}: {error.strerror}") from None
+
+
+def estimator_for(trained: TrainedEstimator, deployments: Iterable[Deployment]) -> Estimator:
+    """Narrowed to the models that may be asked for."""
+    return trained.serving({(d.model, d.tier): None for d in deployments})
 
 
 class Backends(Mapping[str, Backend]):
@@ -114,8 +126,12 @@ class House:
         self.sink = Sink(told)
         self.metrics.watch_sink(self.sink)
         self.metrics.watch_decision_log(lambda: self.decision_log.lost, lambda: self.decision_log.written)
+        self._trained = trained_estimator(settings.artefact)
         self.controller = Controller(
-            policy, estimator_of(settings.artefact), rng=Random(settings.seed), name=f"d{secrets.token_hex(4)}"
+            policy,
+            estimator_for(self._trained, policy.deployments),
+            rng=Random(settings.seed),
+            name=f"d{secrets.token_hex(4)}",
         )
         self._checkpoint = state / "checkpoint.json"
         self._restore()
@@ -146,6 +162,7 @@ class House:
         simulated, fleet = self._backends.made("simulated"), fleet_like(policy.deployments)
         if isinstance(simulated, SimulatedBackend) and fleet is not None:
             simulated.adopt(fleet)
+        self.controller.estimator = estimator_for(self._trained, policy.deployments)
         events = self.controller.apply(policy, at=self.clock.at())
         self.metrics.adopt(policy)
         for event in events:

@@ -34,7 +34,8 @@ def evaluate(
 
     APGR is the share of the quality gap recovered, averaged over all shares of calls to large (random is 0.5);
     CPT(x) the least percentage of calls to large that recovers x % of it; AUC tells how well "small is worse than
-    large" is foreseen; ECE how far P(adequate) is off (the worse of the two models). A model that the artefact does not know is scored as its tier.
+    large" is foreseen; ECE how far P(adequate) is off, the worse of the two in the table. A model that the artefact
+    does not know is scored as its tier.
     """
     examples = [example for source in read_files(outcomes) for example in source.examples]
     try:

@@ -21,7 +21,7 @@ from router.sim.recorded import RecordedEstimator
 from router.sim.run import ProfileMaker, Setting
 from router.sim.run import simulate as run
 from router.sim.workload import read_workload
-from router.wiring import estimator_of
+from router.wiring import estimator_for, trained_estimator
 
 _COLUMNS = ("useful", "slo_met", "adequate_of_served", "shed", "cost_per_1k_usd")
 
@@ -80,7 +80,7 @@ def _setting(
         workload=arrivals,
         fleet=spec,
         policy=load_directory(policies, deployments=deployments(spec)),
-        estimator=RecordedEstimator(arrivals, estimator_of(artefact)),
+        estimator=RecordedEstimator(arrivals, estimator_for(trained_estimator(artefact), deployments(spec))),
         seed=seed,
         feedback_ratio=feedback,
     )

@@ -91,20 +91,6 @@ def train(
     """Fit everything. `small` and `large` name the models that stand for their tier, and a single `large` is the one to
     match where truth is finer than right or wrong; without names each file's models are split at the middle of their
     mean qualities. `progress(what, done, total)` is called along the way."""
-    import sklearn.ensemble  # noqa: F401  # its thread pool must be loaded before it can be bounded
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    with threadpool_limits(limits=1):
-        return _train(sources, small, large, seed, progress)
-
-
-def _train(
-    sources: Sequence[Source],
-    small: Sequence[str],
-    large: Sequence[str],
-    seed: int,
-    progress: Progress,
-) -> Artefact:
     examples = [example for source in sources for example in source.examples]
     data = prepare(examples, seed=seed, progress=progress)
     subjects = subjects_of(sources, small, large)
@@ -208,9 +194,11 @@ def _labels(target: Array) -> tuple[NDArray[np.intp], NDArray[np.int64], Array |
 def fit_members(
     dense: Array, flags: Table, inputs: Inputs, subject: Subject, inside: NDArray[np.bool_], seed: int
 ) -> Members:
-    """Fit the three members of one head on the subject's rows where `inside`."""
+    """Fit the three members of one head on the subject's rows where `inside`, on one thread: small fits gain nothing
+    from more, and lose much where the machine is busy."""
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     index, labels, weights = _labels(subject.quality[inside])
     rows = subject.rows[inside][index]
@@ -227,11 +215,12 @@ def fit_members(
     )
     linear = LogisticRegression(C=LINEAR_C, max_iter=1000)
     hashed = LogisticRegression(C=HASHED_C, max_iter=1000)
-    return Members(
-        trees.fit(dense[rows], labels, sample_weight=weights),
-        linear.fit(standardise(dense[rows], inputs), labels, sample_weight=weights),
-        hashed.fit(flags[rows], labels, sample_weight=weights),
-    )
+    with threadpool_limits(limits=1):
+        return Members(
+            trees.fit(dense[rows], labels, sample_weight=weights),
+            linear.fit(standardise(dense[rows], inputs), labels, sample_weight=weights),
+            hashed.fit(flags[rows], labels, sample_weight=weights),
+        )
 
 
 def export(members: Members) -> dict[str, NDArray[Any]]:

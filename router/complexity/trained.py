@@ -25,7 +25,7 @@ from router.complexity.hashing import Ids, presence, scan
 from router.complexity.heuristic import DOUBT, ODDS, chances, difficulty
 from router.domain.deployment import Tier
 from router.domain.request import Request
-from router.stats.normal import sigmoid
+from router.stats.normal import logit, sigmoid
 
 SPLITS: Final = 7
 LEAF_CODES: Final = 1 << SPLITS
@@ -155,7 +155,7 @@ class Predictor:
 
     def predict(self, dense: Array, flags: NDArray[np.float32], kind: str) -> Prediction:
         """Calibrated figures of one prompt. Where a head has seen little of the kind, its log odds give way to the
-        untrained estimator's; where the words are new, its lower bound does."""
+        untrained estimator's; where the words are new, the lower bound shrinks."""
         logits = self._slopes * (_BLEND @ self.logits(dense, flags)) + self._starts
         usual, hard = self._inputs.usual_unseen, difficulty(dense)
         novelty = max(0.0, (float(dense[_UNSEEN]) - usual) / max(1.0 - usual, 1e-9))
@@ -165,9 +165,9 @@ class Predictor:
             trust, untrained = self._trust[kind][head], start - slope * hard
             p.append(sigmoid(trust * adequate + (1.0 - trust) * untrained))
             quality.append(sigmoid(trust * expected + (1.0 - trust) * untrained))
-            bound = _interpolate(sigmoid(adequate), self._bound_at[head], self._bound[head])
-            trust *= 1.0 - novelty
-            low.append(min(p[-1], trust * bound + (1.0 - trust) * sigmoid(untrained - DOUBT) * (1.0 - novelty)))
+            bound = logit(_interpolate(sigmoid(adequate), self._bound_at[head], self._bound[head]))
+            cautious = sigmoid(trust * bound + (1.0 - trust) * (untrained - DOUBT))
+            low.append(min(p[-1], cautious) * (1.0 - novelty))
         return Prediction(p, low, quality, novelty)
 
 
