@@ -33,7 +33,7 @@ RARITY: Final = ("word_commonness", "unseen_words", "seen_twice_words", "seen_te
 DENSE: Final = len(NAMES) + len(RARITY)
 BOUND_POINTS: Final = 10
 BLEND: Final = (0.5, 0.25, 0.25)
-"""Weights of the log odds of trees, linear and hashed. Fixed by cross-validation: `bench/routing_quality.py`."""
+"""Weights of the log odds of trees, linear and hashed. Fixed by cross-validation: `bench/complexity_cv.py`."""
 CLIP: Final = 5.0
 ENOUGH: Final = 40
 """Rows of a use case at which a head and the untrained estimator count alike; the odds of trust grow with n squared."""
@@ -139,7 +139,9 @@ class Predictor:
         self._slopes = np.stack((heads.adequate[:, 0], heads.quality[:, 0]))
         self._starts = np.stack((heads.adequate[:, 1], heads.quality[:, 1]))
         self._bound_at, self._bound = heads.bound_at.tolist(), heads.bound.tolist()
-        self._odds = [ODDS[tier] for tier in tiers]
+        usual = difficulty(inputs.center)
+        slopes = [ODDS[tier][1] for tier in tiers]
+        self._odds = [(logit(h.adequate_ratio) + slope * usual, slope) for h, slope in zip(info, slopes, strict=True)]
         self._trust = {kind: [_support(head, kind) for head in info] for kind in USE_CASES}
 
     def logits(self, dense: Array, flags: NDArray[np.float32]) -> Array:

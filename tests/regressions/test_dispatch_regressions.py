@@ -79,6 +79,19 @@ def test_the_backends_own_error_is_the_answer_after_the_retries(why: str) -> Non
     virtually(scene)
 
 
+def test_a_failure_stays_the_answer_when_it_turns_out_that_nobody_is_left() -> None:
+    """The other deployment was away when the first was chosen, and is found too dear when it is back."""
+
+    async def scene() -> None:
+        house = House(_THRIFTY, deployments=(_UNABLE["price"], deployment("able", Tier.LARGE)))
+        house.backend.scripts = {"able": failing(Unreachable("gone"), after_s=0.1)}
+        house.member("other").circuit.on_failed("earlier", "throttled", 0.05, now=0.0)
+        with pytest.raises(Unreachable):
+            await house.ask()
+
+    virtually(scene)
+
+
 @pytest.mark.parametrize(
     "raised", [KeyError("oops"), TimeoutError("socket"), asyncio.CancelledError(), RuntimeError("bug")], ids=repr
 )

@@ -8,7 +8,7 @@ from router.domain.deployment import Price, Tier
 from router.domain.errors import Unreachable
 from router.domain.events import PriceUpdate
 from router.domain.slo import FloorUnderOverload, Indicator, Objective, Objectives, QualityFloor, RequestClass
-from tests.regressions.house import House, code_of, deployment, failing, virtually
+from tests.regressions.house import House, cancel, code_of, deployment, failing, never, virtually
 
 _STRICT = Objectives(ttft=Objective(Indicator.TTFT, 0.001))
 _GENTLE = Objectives(ttft=Objective(Indicator.TTFT, 1.0))
@@ -60,6 +60,26 @@ def test_a_price_is_not_moved_by_who_may_not_use_the_deployment() -> None:
         assert house.member("large").price.integral > 1.0
         assert house.member("small").price.integral == 0.0
         assert {e.subject for e in house.of(PriceUpdate)} == {"large"}
+
+    virtually(scene)
+
+
+def test_a_price_is_not_moved_by_who_cannot_pay_for_the_deployment() -> None:
+    """A busy deployment that is too dear for those who press is not pressed by them."""
+
+    async def scene() -> None:
+        dear = deployment("large", Tier.LARGE, price=Price(1e3, 1e3))
+        house = House(
+            RequestClass("strict", objectives=_STRICT, budget_usd_per_request=1e-3),
+            RequestClass("all"),
+            deployments=(deployment("small"), dear),
+        )
+        house.backend.scripts = {"large": never}
+        users = [house.going(f"u{i}", request_class="all", model="large") for i in range(3)]
+        await house.traffic(15.0, 20.0, request_class="strict")
+        assert house.member("small").price.integral > 1.0
+        assert house.member("large").price.integral == 0.0
+        await cancel(*users)
 
     virtually(scene)
 

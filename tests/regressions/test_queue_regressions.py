@@ -135,6 +135,23 @@ def test_a_small_request_passes_a_large_one_that_waits_for_tokens() -> None:
     virtually(scene)
 
 
+def test_a_newcomer_does_not_take_what_another_waits_for() -> None:
+    """Tokens that have come back since the last heartbeat go to who has waited for them."""
+
+    async def scene() -> None:
+        house = House(deployments=(deployment("p", kind=Kind.PROVISIONED, quota=TokenQuota(600, 100_000)),))
+        await house.ask("first", input_tokens=600)
+        waits = house.going("waits", input_tokens=50)
+        await asyncio.sleep(6.0)
+        newcomer = house.going("newcomer", input_tokens=60)
+        await asyncio.sleep(0.0)
+        await house.beat(1.0)
+        assert (code_of(waits), code_of(newcomer)) == ("ok", "waiting")
+        await cancel(newcomer)
+
+    virtually(scene)
+
+
 @pytest.mark.parametrize(("wait_s", "code"), [(2.0, "queue_timeout"), (0.0, "evicted")])
 def test_who_leaves_the_queue_unserved_is_told_to_have_been_in_it(wait_s: float, code: str) -> None:
     """Stage `queue`, whether it waited too long or was pushed out the moment it came."""
