@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from router.complexity.estimator import Scored, best_match
 from router.complexity.features import NAMES, POSITION, USE_CASES, measure, use_case
 from router.complexity.hashing import Ids, presence, scan
-from router.complexity.heuristic import DOUBT, ODDS, chances, difficulty
+from router.complexity.heuristic import chances, difficulty
 from router.domain.deployment import Tier
 from router.domain.request import Request
 from router.stats.normal import logit, sigmoid
@@ -36,7 +36,9 @@ BLEND: Final = (0.5, 0.25, 0.25)
 """Weights of the log odds of trees, linear and hashed. Fixed by cross-validation: `bench/complexity_cv.py`."""
 CLIP: Final = 5.0
 ENOUGH: Final = 40
-"""Rows of a use case at which a head and the untrained estimator count alike; the odds of trust grow with n squared."""
+"""Rows of a use case at which half of the doubt about it is gone."""
+DOUBT: Final = 1.0
+"""What an unseen use case takes off the lower bound, in log odds."""
 EVIDENCE: Final = ("log_words", "choices", "count_mathematics", "count_code", "count_reasoning", "chars_digit")
 
 Array = NDArray[np.float64]
@@ -126,9 +128,9 @@ class Prediction(Struct, frozen=True):
 
 
 class Predictor:
-    """The heads of a model, laid out for one prompt at a time; `tiers` says which tier each answers for."""
+    """The heads of a model, laid out for one prompt at a time."""
 
-    def __init__(self, inputs: Inputs, heads: Heads, info: list[HeadInfo], tiers: list[Tier]) -> None:
+    def __init__(self, inputs: Inputs, heads: Heads, info: list[HeadInfo]) -> None:
         count, trees = heads.split_feature.shape[:2]
         self._inputs, self._heads = inputs, heads
         self._features = heads.split_feature.reshape(-1, SPLITS)
@@ -139,10 +141,7 @@ class Predictor:
         self._slopes = np.stack((heads.adequate[:, 0], heads.quality[:, 0]))
         self._starts = np.stack((heads.adequate[:, 1], heads.quality[:, 1]))
         self._bound_at, self._bound = heads.bound_at.tolist(), heads.bound.tolist()
-        usual = difficulty(inputs.center)
-        slopes = [ODDS[tier][1] for tier in tiers]
-        self._odds = [(logit(h.adequate_ratio) + slope * usual, slope) for h, slope in zip(info, slopes, strict=True)]
-        self._trust = {kind: [_support(head, kind) for head in info] for kind in USE_CASES}
+        self._doubt = {kind: [DOUBT * _strangeness(head, kind) for head in info] for kind in USE_CASES}
 
     def logits(self, dense: Array, flags: NDArray[np.float32]) -> Array:
         """Log odds of the three members, shape (3, H), for dense features (F,) and presence flags (B,)."""
@@ -156,27 +155,23 @@ class Predictor:
         return members
 
     def predict(self, dense: Array, flags: NDArray[np.float32], kind: str) -> Prediction:
-        """Calibrated figures of one prompt. Where a head has seen little of the kind, its log odds give way to the
-        untrained estimator's; where the words are new, the lower bound shrinks."""
+        """Calibrated figures of one prompt. Where a head has seen little of the kind, or where the words are new, the
+        lower bound gives way; the estimate does not: shrinking it would put kinds in a wrong order."""
         logits = self._slopes * (_BLEND @ self.logits(dense, flags)) + self._starts
-        usual, hard = self._inputs.usual_unseen, difficulty(dense)
+        usual = self._inputs.usual_unseen
         novelty = max(0.0, (float(dense[_UNSEEN]) - usual) / max(1.0 - usual, 1e-9))
-        p, low, quality = [], [], []
-        for head, (adequate, expected) in enumerate(logits.T.tolist()):
-            start, slope = self._odds[head]
-            trust, untrained = self._trust[kind][head], start - slope * hard
-            p.append(sigmoid(trust * adequate + (1.0 - trust) * untrained))
-            quality.append(sigmoid(trust * expected + (1.0 - trust) * untrained))
-            bound = logit(_interpolate(sigmoid(adequate), self._bound_at[head], self._bound[head]))
-            cautious = sigmoid(trust * bound + (1.0 - trust) * (untrained - DOUBT))
-            low.append(min(p[-1], cautious) * (1.0 - novelty))
+        p, quality = ([sigmoid(z) for z in row] for row in logits.tolist())
+        low = []
+        for chance, at, bound, doubt in zip(p, self._bound_at, self._bound, self._doubt[kind], strict=True):
+            cautious = sigmoid(logit(_interpolate(chance, at, bound)) - doubt)
+            low.append(min(chance, cautious) * (1.0 - novelty))
         return Prediction(p, low, quality, novelty)
 
 
-def _support(head: HeadInfo, kind: str) -> float:
-    """How far a head is trusted with a use case, in [0,1)."""
-    seen = head.kinds.get(kind, 0) ** 2
-    return seen / (seen + ENOUGH**2)
+def _strangeness(head: HeadInfo, kind: str) -> float:
+    """How new a use case is to a head, in (0,1]."""
+    seen = head.kinds.get(kind, 0)
+    return ENOUGH / (ENOUGH + seen)
 
 
 def _interpolate(x: float, at: list[float], values: list[float]) -> float:
@@ -193,19 +188,17 @@ def _interpolate(x: float, at: list[float], values: list[float]) -> float:
 class TrainedEstimator:
     """Serves a fitted model. Without `serving`, every head is evaluated for every request."""
 
-    def __init__(self, model: Model, names: dict[str, tuple[int, Tier]] | None = None) -> None:
-        """`names` says which head answers for which model name, and of which tier that model is; by default each head
-        for its own, as a small one unless it stands for a tier."""
+    def __init__(self, model: Model, names: dict[str, int] | None = None) -> None:
+        """`names` says which head answers for which model name; by default each for its own."""
         if names is None:
-            names = {h.model: (i, h.tier or Tier.SMALL) for i, h in enumerate(model.info) if h.model is not None}
+            names = {head.model: index for index, head in enumerate(model.info) if head.model is not None}
         tiers = {head.tier: index for index, head in enumerate(model.info) if head.tier is not None}
-        keep = list(dict.fromkeys([*names.values(), *((index, tier) for tier, index in tiers.items())]))
-        heads = [index for index, _ in keep]
+        keep = sorted({*names.values(), *tiers.values()})
+        at = {old: new for new, old in enumerate(keep)}
         self.model = model
-        self._names = {name: keep.index(pair) for name, pair in names.items()}
-        self._tiers = {tier: keep.index((index, tier)) for tier, index in tiers.items()}
-        info = [model.info[index] for index in heads]
-        self._predictor = Predictor(model.inputs, model.heads.take(heads), info, [tier for _, tier in keep])
+        self._names = {name: at[index] for name, index in names.items()}
+        self._tiers = {tier: at[index] for tier, index in tiers.items()}
+        self._predictor = Predictor(model.inputs, model.heads.take(keep), [model.info[index] for index in keep])
 
     def serving(self, models: Iterable[tuple[str, Tier]]) -> TrainedEstimator:
         """The same estimator, narrowed to the heads that these models (name, tier) need, and to heads that can be
@@ -218,7 +211,7 @@ class TrainedEstimator:
             match = best_match(name, known)
             index = tiers.get(tier) if match is None else known[match]
             if match is not None:
-                found[name] = (known[match], tier)
+                found[name] = known[match]
             if index is not None:
                 used.add(info[index].files)
         return TrainedEstimator(self.model, found if len(used) == 1 else {})
