@@ -14,7 +14,6 @@ from router.runtime.reload import load_directory
 from router.settings import load_settings
 from router.wiring import House
 
-
 _SWITCH_S = 0.0002
 _COLLECT = (20_000, 20, 100)
 

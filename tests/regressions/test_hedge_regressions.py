@@ -58,6 +58,25 @@ def test_two_answers_are_never_mixed_into_one_stream(note_s: float) -> None:
     virtually(scene)
 
 
+def test_a_rival_that_comes_too_late_is_never_made() -> None:
+    """The first speaks while the rival is still being announced: the other backend is not called, nor paid."""
+
+    async def scene() -> None:
+        house = House(_HEDGED)
+        house.backend.scripts = {"large": speaking("L", first_s=0.6)}
+
+        async def note() -> None:
+            if house.backend.calls:
+                await asyncio.sleep(0.3)
+
+        reply = await house.ask(on_call=note)
+        assert house.backend.calls == ["large"]
+        assert reply.receipt.cost_usd == pytest.approx(15e-6)
+        assert house.in_flight() == 0
+
+    virtually(scene)
+
+
 class SlowToBegin(Reader):
     """A reader that takes a while to open its answer."""
 
