@@ -28,7 +28,6 @@ from router.ingress.http import HttpIngress, HttpOptions
 from router.ingress.mqtt import MqttIngress, MqttOptions
 from router.policy.policy import Policy
 from router.ports.backend import Backend
-from router.ports.load import LoadSource
 from router.runtime.clock import RealClock
 from router.runtime.daemon import Background, Daemon, Service
 from router.runtime.dispatcher import Dispatcher
@@ -45,7 +44,6 @@ from router.telemetry.sink import Sink, Subscriber
 
 TICK_S = 0.1
 DRAIN_S = 0.02
-POLL_S = 0.5
 CHECKPOINT_S = 30.0
 
 log = structlog.get_logger("router")
@@ -110,7 +108,6 @@ class House:
         *,
         truth: Truth | None = None,
         subscribers: Sequence[Subscriber] = (),
-        load_sources: Sequence[LoadSource] = (),
         watch: bool = True,
     ) -> None:
         self.settings = settings
@@ -138,7 +135,6 @@ class House:
         self._truth = truth or DemoTruth()
         self._backends = Backends({"openai_http": OpenAIHttpBackend, "bedrock": _bedrock, "simulated": self._simulated})
         self.dispatcher = Dispatcher(self.controller, self._backends, self.clock, self.sink)
-        self._load_sources = load_sources
         self.http = self._http()
         self.journal: SqliteJournal | None = None
         services: list[Service] = [self.http]
@@ -216,19 +212,12 @@ class House:
         loops.every(TICK_S, "tick", self.dispatcher.tick)
         loops.every(DRAIN_S, "telemetry", self._drain)
         loops.every(CHECKPOINT_S, "checkpoint", self.save)
-        if self._load_sources:
-            loops.every(POLL_S, "load", self._poll)
         return loops
 
     def _drain(self) -> None:
         """One batch; the next at once while more wait, so that the queue cannot grow."""
         if self.sink.drain() > 0:
             asyncio.get_running_loop().call_soon(self._drain)
-
-    async def _poll(self) -> None:
-        for source in self._load_sources:
-            for load in await source.poll():
-                self.controller.on_load(load)
 
     async def save(self) -> None:
         """Write a checkpoint."""

@@ -36,6 +36,7 @@ from router.complexity.trained import (
     rarity,
     standardise,
 )
+from router.domain.errors import RouterError
 
 FOLDS: Final = 5
 TREES: Final = 120
@@ -94,6 +95,9 @@ def train(
     examples = [example for source in sources for example in source.examples]
     data = prepare(examples, seed=seed, progress=progress)
     subjects = subjects_of(sources, small, large)
+    for subject in subjects:
+        if len(np.unique(data.fold[subject.rows])) < FOLDS:
+            raise RouterError(f"{subject.name}: too few distinct prompts", code="invalid_outcomes")
     total = (FOLDS + 1) * len(subjects)
     out = [np.empty(len(s.rows)) for s in subjects]
     for fold in range(FOLDS):

@@ -34,7 +34,8 @@ class Viewer:
         if found is None:
             scored = ticket.scored
             estimate = scored.of(deployment.model, deployment.tier)
-            found = self._qualities.correct(estimate, deployment.model, scored.use_case)
+            low = scored.low(deployment.model, deployment.tier)
+            found = self._qualities.correct(estimate, deployment.model, scored.use_case, low=low)
             ticket.qualities[deployment.model] = found
         return found
 

@@ -41,13 +41,16 @@ class QualityModel:
         self._models: dict[str, Offset] = {}
         self._kinds: dict[tuple[str, str], Offset] = {}
 
-    def correct(self, estimate: float, model: str, use_case: str) -> tuple[float, float]:
-        """Corrected P(adequate), and its lower bound (one standard deviation of the learned offsets)."""
+    def correct(self, estimate: float, model: str, use_case: str, *, low: float | None = None) -> tuple[float, float]:
+        """Corrected P(adequate), and its lower bound: one standard deviation of the learned offsets, and as far as the
+        estimator's own bound `low` lies below its estimate, in quadrature."""
         whole, kind = self._models.get(model), self._kinds.get((model, use_case))
         shift = (0.0 if whole is None else whole.mean) + (0.0 if kind is None else kind.mean)
         variance = _MODEL_VARIANCE if whole is None else whole.variance
         variance += _KIND_VARIANCE if kind is None else kind.variance
         score = logit(estimate) + shift
+        if low is not None:
+            variance += (logit(estimate) - logit(low)) ** 2
         return sigmoid(score), sigmoid(score - math.sqrt(variance))
 
     def observe(self, estimate: float, model: str, use_case: str, adequate: float) -> None:

@@ -147,6 +147,8 @@ def test_too_few_outcomes_are_refused() -> None:
     """Fewer than fifty rows make no head, and the error says so."""
     with pytest.raises(RouterError, match="50 outcomes"):
         fitting.train([source(outcomes(20))])
+    with pytest.raises(RouterError, match="distinct prompts"):
+        fitting.train([source([Example("always the same", {"m": Observed(1.0)})] * 60)])
 
 
 def test_train_then_evaluate_by_command(app: typer.Typer, tmp_path: Path) -> None:

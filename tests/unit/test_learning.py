@@ -129,6 +129,14 @@ def test_evidence_never_lowers_the_bound_of_a_model_that_does_well() -> None:
     assert before < after < p
 
 
+def test_the_estimators_own_doubt_lowers_the_bound() -> None:
+    """What the estimator is unsure of, the router is unsure of."""
+    quality = QualityModel()
+    sure, unsure = quality.correct(0.9, "m", "chat", low=0.9), quality.correct(0.9, "m", "chat", low=0.5)
+    assert sure[0] == unsure[0]
+    assert unsure[1] < sure[1]
+
+
 def test_forgetting_lets_a_changed_model_be_relearned() -> None:
     """After a thousand good answers, fifty bad ones still turn the estimate."""
     quality = QualityModel()
