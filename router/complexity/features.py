@@ -6,6 +6,7 @@ of the model. What a feature claims is tested in tests/unit/test_complexity_feat
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import log, log1p
 from typing import Final
 
@@ -250,6 +251,12 @@ _QUESTIONS: Final = ("log_questions", "choices", "count_wh", "count_reasoning", 
 _GREETINGS: Final = ("hi", "hello", "hey", "thanks", "thank", "ok", "okay", "yes", "sorry", "good")
 
 
+@lru_cache(maxsize=256)
+def _system_asks(text: str) -> dict[str, float]:
+    """What the head of a system prompt asks for; the same few come with most requests."""
+    return dict(zip(ACTIONS, actions(rows_of(scan(text))).tolist(), strict=True))
+
+
 def use_case(prompt: Prompt, row: Row | None = None) -> str:
     """Which of `USE_CASES` a prompt is, by rules on its features: what is asked for first, then what it is made of.
 
@@ -259,7 +266,7 @@ def use_case(prompt: Prompt, row: Row | None = None) -> str:
         row = measure(prompt, scan(prompt.last_user))
     asked = dict(zip(ACTIONS, row[_ACTIONS_AT:].tolist(), strict=True))
     if prompt.system and not any(asked.values()):
-        asked = dict(zip(ACTIONS, actions(rows_of(scan(prompt.system[:_SYSTEM_CHARS]))).tolist(), strict=True))
+        asked = _system_asks(prompt.system[:_SYSTEM_CHARS])
     if not row[POSITION["choices"]]:
         for action, name in _ASKED.items():
             if asked[action]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from random import Random
 
 from msgspec import Struct, json
@@ -53,7 +52,6 @@ def restore(controller: Controller, data: bytes) -> Snapshot:
         snapshot = json.decode(data, type=Snapshot)
         if snapshot.version != VERSION:
             raise ValueError(f"it has version {snapshot.version}, not {VERSION}")
-        _check_finite(snapshot)
         trial = Controller(controller.policy, controller.estimator, rng=Random(0))
         _take_up(trial, snapshot)
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
@@ -77,11 +75,3 @@ def _take_up(controller: Controller, snapshot: Snapshot) -> None:
         member = controller.fleet.members.get(DeploymentName(name))
         if member is not None:
             member.price.integral = min(max(value, 0.0), member.price.high)
-
-
-def _check_finite(snapshot: Snapshot) -> None:
-    tables = [table for _, table in snapshot.latency.values()] + [snapshot.lengths, snapshot.qualities]
-    numbers = [n for table in tables for row in table.values() for n in row]
-    numbers += [*snapshot.floors.values(), *snapshot.capacity.values()]
-    if not all(map(isfinite, numbers)):
-        raise ValueError("it holds numbers that are not finite")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
@@ -21,6 +20,7 @@ from router.domain.deployment import BatchProfile, Kind, Tier
 from router.domain.errors import RouterError
 from router.domain.events import DecisionMade
 from router.domain.slo import Goal, Indicator, Objective, Objectives, QualityFloor, RequestClass
+from router.stats.least_squares import ScaledFit
 from tests.regressions.house import WHOLE, House, deployment, speaking, virtually
 
 Document = dict[str, Any]
@@ -118,11 +118,13 @@ def refusal(house: House, data: bytes) -> str:
 
 
 def is_sane(candidate: Candidate) -> bool:
-    """Finite numbers, probabilities that are some, and times and lengths that can be."""
+    """Numbers of some size, probabilities that are some, and times and lengths that can be."""
     terms = candidate.terms
     numbers = (candidate.score, terms.ttft_s, terms.tpot_s, terms.e2e_s, terms.output_tokens)
     is_likely = 0.0 <= terms.p_slo <= 1.0 and 0.0 < terms.p_adequate < 1.0
-    return all(map(math.isfinite, numbers)) and is_likely and terms.ttft_s > 0.0 and terms.output_tokens >= 1.0
+    return (
+        all(abs(number) < 1e9 for number in numbers) and is_likely and terms.ttft_s > 0.0 and terms.output_tokens >= 1.0
+    )
 
 
 def state(house: House) -> tuple[bytes, list[float]]:
@@ -193,6 +195,9 @@ REFUSED: dict[str, Change] = {
     "empty samples": put("samples", []),
     "short spread": put("spread", [0.0, 1.0]),
     "huge normal": put("normal", [1e308] * 16),
+    "normal that is no square": put("normal", [-1e9] * 16),
+    "skew normal": put("normal", [0.0, 1e12, 0.0, 0.0] * 4),
+    "huge moment": put("moment", [1e308, -1e308, 1e308, -1e308]),
     "text": put("theta", ["a"] * 4),
     "null": put("theta", None),
     "another version": top("version", 2),
@@ -204,16 +209,15 @@ EITHER: dict[str, Change] = {
     "negative spread": put("spread", [0.0, -1.0, 0.0, -1.0]),
     "wide spread": put("spread", [1e300, 1e300, -1e300, 1e300]),
     "negative theta": put("theta", [-1.0] * 4),
-    "normal that is no square": put("normal", [-1e9] * 16),
-    "skew normal": put("normal", [0.0, 1e12, 0.0, 0.0] * 4),
-    "huge moment": put("moment", [1e308, -1e308, 1e308, -1e308]),
     "many samples": put("samples", [1e300, 1e300]),
     "negative samples": put("samples", [-5.0, -5.0]),
     "endless answers": top(
         "lengths", {"\tmodel-large": [1000.0, 1.0, 1.0], "plain\tmodel-large": [1e308, 1e308, 1e308]}
     ),
     "answers of nothing": top("lengths", {"\tmodel-large": [-1000.0, -1.0, -1.0]}),
-    "sure of quality": top("qualities", {"model-large\t": [1e308, -1.0], "model-large\tchat": [-1e308, 0.0]}),
+    "sure of quality": top("qualities", {"model-large\t": [1e308, -1.0]}),
+    "sure of a kind": top("qualities", {"model-large\tchat": [-1e308, 0.0]}),
+    "much evidence of little": lambda found: large(found).update(normal=[1.0] + [0.0] * 15, samples=[63.0, 1e300]),
     "mad prices": lambda found: found.update(floors={"promised": -1e308}, capacity={"large": 1e308}),
 }
 
@@ -267,6 +271,15 @@ def test_a_refused_checkpoint_leaves_a_router_that_has_learned_as_it_is() -> Non
             assert state(house) == before
 
     virtually(scene)
+
+
+def test_no_checkpoint_takes_the_prior_out_of_a_fit() -> None:
+    """However much evidence it claims, a fit to samples that are all alike can still be solved."""
+    fit = ScaledFit(2, prior_weight=200.0, decay=0.9995)
+    fit.restore({**fit.state(), "samples": [1e300, 1e300]})
+    for _ in range(20):
+        fit.add((1.0, 1.0), 8.0)
+    assert 1.0 < min(fit.solve()) <= max(fit.solve()) < 4.0
 
 
 _JUNK = st.one_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -73,6 +74,26 @@ def test_a_rival_that_comes_too_late_is_never_made() -> None:
         assert house.backend.calls == ["large"]
         assert reply.receipt.cost_usd == pytest.approx(15e-6)
         assert house.in_flight() == 0
+
+    virtually(scene)
+
+
+def test_a_loser_that_does_not_listen_keeps_out_of_the_stream() -> None:
+    """A backend that swallows its cancellation and goes on to speak is not heard."""
+
+    async def stubborn(attempt: Attempt) -> AsyncGenerator[Delta, None]:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(100.0)
+        async for delta in speaking("L", first_s=0.0)(attempt):
+            yield delta
+
+    async def scene() -> None:
+        house, client = House(_HEDGED), Reader()
+        house.backend.scripts = {"large": stubborn, "small": speaking("S", first_s=0.1, gap_s=0.1)}
+        await house.ask(stream=True, responder=client)
+        assert (client.begun, client.finished) == (["small"], ["stop"])
+        assert '"L' not in client.text()
+        assert (house.in_flight(), house.backend.open_now) == (0, 0)
 
     virtually(scene)
 
@@ -304,18 +325,15 @@ _PROMISE = Objectives(ttft=Objective(Indicator.TTFT, 3.0))
 
 
 def test_a_deployment_that_speaks_in_time_keeps_its_circuit_closed_when_senders_leave() -> None:
-    """A call given up in the middle of its answer, or soon, is no illness."""
+    """Calls given up in the middle of their answers, or soon, are no illness."""
 
     async def scene() -> None:
         house = House(RequestClass("all", objectives=_PROMISE), deployments=(deployment("large", Tier.LARGE),))
         for first_s, leave_s in ((0.1, 5.0), (1.0, 0.5)):
             house.backend.scripts = {"large": speaking("x", first_s=first_s, gap_s=2.0)}
-            for i in range(5):
-                task = house.going(f"r{i}", stream=True)
-                await asyncio.sleep(leave_s)
-                await cancel(task)
+            tasks = [house.going(f"r{i}", stream=True) for i in range(5)]
+            await asyncio.sleep(leave_s)
+            await cancel(*tasks)
         assert house.member("large").circuit.health is Health.OK
-        house.backend.scripts = {"large": well}
-        await house.ask("last")
 
     virtually(scene)

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from router.domain.deployment import Kind, Tier
+from router.domain.errors import Overloaded
 from router.domain.events import DecisionMade, HealthChanged
 from router.domain.outcome import Attempt, Delta, Usage
 from router.domain.slo import Indicator, Objective, Objectives, Parameters, RequestClass
 from router.domain.view import Health, ScrapedLoad
 from router.policy.policy import Bounds
 from router.wire.openai import whole_choices
-from tests.regressions.house import Answer, House, cancel, code_of, deployment, never, speaking, virtually
+from tests.regressions.house import Answer, House, cancel, code_of, deployment, failing, never, speaking, virtually
 
 _E2E = Objectives(e2e=Objective(Indicator.E2E, 30.0))
 _TTFT = Objectives(ttft=Objective(Indicator.TTFT, 0.5))
@@ -87,6 +88,38 @@ def test_a_deployment_that_never_answers_opens_its_circuit(stream: bool) -> None
         assert house.of(HealthChanged)[0].new == "open"
         assert lost < 75
         assert house.backend.calls[-100:].count("large") <= 3
+
+    virtually(scene)
+
+
+def test_slowness_that_silence_has_taught_is_no_excuse_for_silence() -> None:
+    """Calls predicted to be slow because earlier ones were never answered count against the deployment all the same."""
+
+    async def scene() -> None:
+        house = House(RequestClass("all", deadline_s=2.0), deployments=(deployment("large", Tier.LARGE),))
+        for i in range(20):
+            house.member("large").latency.observe_overdue(0.01, 10.0, 1.0, now=0.01 * i)
+        house.backend.scripts = {"large": never}
+        tasks = [house.going(f"r{i}", stream=True) for i in range(3)]
+        await house.beat(2.1)
+        assert {code_of(t) for t in tasks} == {"deadline_exceeded"}
+        assert house.member("large").circuit.health is Health.OPEN
+
+    virtually(scene)
+
+
+def test_a_server_that_says_late_that_it_is_busy_is_believed() -> None:
+    """Until when it wants to be left alone counts, however long it took to say so."""
+
+    async def scene() -> None:
+        house = House(RequestClass("all", max_retries=0), deployments=(deployment("only"),))
+        house.backend.scripts = {"only": failing(Overloaded("busy", retry_after_s=20.0), after_s=40.0)}
+        tasks = [house.going(f"r{i}") for i in range(3)]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert {code_of(t) for t in tasks} == {"backend_overloaded"}
+        circuit, now = house.member("only").circuit, asyncio.get_running_loop().time()
+        assert circuit.blocked(now=now + 19.0) is not None
+        assert circuit.blocked(now=now + 21.0) is None
 
     virtually(scene)
 
