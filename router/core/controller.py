@@ -123,7 +123,8 @@ class Controller:
         if index is None:
             raise _shed(candidates)
         weighed = tuple(
-            Candidate(c.deployment, c.score, c.terms, p) for c, p in zip(candidates, probabilities, strict=True)
+            Candidate(c.deployment, c.score, c.terms, p) if p else c
+            for c, p in zip(candidates, probabilities, strict=True)
         )
         self.duals.on_decided(ticket, views[index], views, now=now)
         prices = Prices(need.floor_price, need.usd_price, {v.deployment.name: v.capacity_price for v in views})
