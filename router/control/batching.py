@@ -2,7 +2,7 @@
 
 The time of a batch of n is learned as `k * (alpha + beta * n)`. The size is bound late, when the endpoint is free:
 the largest n whose oldest item would still be in time. Waiting is only worth it while the oldest item's slack allows
-one more item, and never longer than the policy says (CONTROL design (a)).
+one more item, and never longer than the policy says.
 """
 
 from __future__ import annotations

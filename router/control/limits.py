@@ -68,7 +68,7 @@ class FixedLimit:
 
 
 class StepModelLimit:
-    """B* = [tau (1 - u) - k a] / [k (b + c * mean context)] (CONTROL design (b); u is the share of time in prefill).
+    """B* = [tau (1 - u) - k a] / [k (b + c * mean context)] (u is the share of time in prefill).
 
     Moves at most a quarter of itself per update, and does not grow while less than half of it is used.
     """

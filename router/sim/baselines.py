@@ -20,7 +20,7 @@ from router.sim.run import Setting
 from router.sim.workload import WorkloadTruth
 
 FLOOR = 0.90
-"""The share adequate that `static-threshold` is calibrated to (FORMATS section 4)."""
+"""The share adequate that `static-threshold` is calibrated to."""
 _SMALL_MARGIN = 0.95
 _LARGE_RESERVED = 0.57
 _LARGE_MARGIN = 0.95
