@@ -22,6 +22,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter, deque
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -225,19 +226,19 @@ class _Recorder(deque):  # type: ignore[type-arg]
 
 def survive(requests: int, kills: int = 3, per_s: float = 150.0) -> dict[str, Any]:
     """Run it and count."""
-    with tempfile.TemporaryDirectory(prefix="survive-") as name:
-        folder = Path(name)
-        calls, broker = Calls(), Broker(folder)
-        router, producer = Router(folder, broker.port, calls.url), Producer(broker.port)
-        try:
-            names = [f"s{i}" for i in range(requests)]
-            _disturb(names, kills, per_s, producer, router, broker)
-            return _verdict(names, producer, router, calls)
-        finally:
-            producer.close()
-            router.stop()
-            broker.stop()
-            calls.close()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="survive-")))
+        calls = Calls()
+        stack.callback(calls.close)
+        broker = Broker(folder)
+        stack.callback(broker.stop)
+        router = Router(folder, broker.port, calls.url)
+        stack.callback(router.stop)
+        producer = Producer(broker.port)
+        stack.callback(producer.close)
+        names = [f"s{i}" for i in range(requests)]
+        _disturb(names, kills, per_s, producer, router, broker)
+        return _verdict(names, producer, router, calls)
 
 
 def _disturb(names: list[str], kills: int, per_s: float, producer: Producer, router: Router, broker: Broker) -> None:
