@@ -108,7 +108,6 @@ class House:
         *,
         truth: Truth | None = None,
         subscribers: Sequence[Subscriber] = (),
-        watch: bool = True,
     ) -> None:
         self.settings = settings
         self.clock = RealClock()
@@ -137,11 +136,8 @@ class House:
         self.dispatcher = Dispatcher(self.controller, self._backends, self.clock, self.sink)
         self.http = self._http()
         self.journal: SqliteJournal | None = None
-        services: list[Service] = [self.http]
-        if watch:
-            services.append(
-                PolicyWatch(settings.policies, current=policy.digest, apply=self.apply, reject=self._reject)
-            )
+        watch = PolicyWatch(settings.policies, current=policy.digest, apply=self.apply, reject=self._reject)
+        services: list[Service] = [self.http, watch]
         if settings.mqtt.enabled:
             services.append(self._mqtt())
         self.daemon = Daemon(self.dispatcher, services, self._loops(), [self._close])
