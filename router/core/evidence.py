@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -27,7 +28,7 @@ class Memory:
     """Decisions that feedback may still come for, oldest forgotten first."""
 
     def __init__(self, most: int = _MAX_REMEMBERED) -> None:
-        self._by_id: dict[str, Remembered] = {}
+        self._by_id: OrderedDict[str, Remembered] = OrderedDict()
         self._most = most
 
     def remember(self, ticket: Ticket, view: DeploymentView) -> None:
@@ -40,7 +41,7 @@ class Memory:
             deployment.model, ticket.scored.use_case, estimate, decision.request_class, deployment.name
         )
         if len(self._by_id) > self._most:
-            del self._by_id[next(iter(self._by_id))]
+            self._by_id.popitem(last=False)
 
     def recall(self, decision_id: str) -> Remembered | None:
         """Once: a second feedback on the same decision is not counted twice."""
@@ -61,11 +62,10 @@ def binding(candidates: Sequence[Candidate], chosen: int, forced: str | None) ->
     if mine.score < other.score:
         return "explored"
     a, b = mine.terms, other.terms
-    adequate = 0.5 * (a.p_adequate + b.p_adequate)
-    slo = 0.5 * (a.p_slo + b.p_slo)
+    quality = (a.p_adequate - b.p_adequate) * 0.5 * (a.p_slo + b.p_slo)
     gains = {
-        "slo": (a.p_slo - b.p_slo) * adequate,
-        "quality": (a.p_adequate - b.p_adequate) * slo,
+        "slo": a.useful - b.useful - quality,
+        "quality": quality,
         "floor": a.floor - b.floor,
         "cost": b.cost - a.cost,
         "capacity": b.capacity - a.capacity,

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from random import Random
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from router.backends.simulated import SimulatedBackend
-from router.backends.simulated_fleet import FleetSpec, deployments
+from router.backends.simulated_fleet import FleetSpec
 from router.complexity.estimator import Estimator
 from router.core.controller import Controller
 from router.domain.errors import Expired, RouterError
@@ -162,11 +161,6 @@ def simulate(
         lasted_s=lasted_s,
         measured=Measured(world.decide_s, time.perf_counter() - started),
     )
-
-
-def on_fleet(policy: Policy, fleet: FleetSpec) -> Policy:
-    """The same policy with the fleet's deployments in place of its own."""
-    return replace(policy, deployments=deployments(fleet))
 
 
 def _fate(code: str) -> Ended:

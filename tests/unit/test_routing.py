@@ -199,6 +199,9 @@ def test_binding_names_the_term_that_decided() -> None:
     assert binding(candidates([cheap, dear], asked), 0, None) == "cost"
     assert binding(candidates([cheap, slow], asked), 0, None) == "slo"
     assert binding(candidates([cheap, full], asked), 0, None) == "capacity"
+    least = need(RequestClass("all", goal=Goal.COST), usd_price=200.0)
+    late_and_dear = view(deployment("e"), p_slo=0.7, cost_usd=0.0025)
+    assert binding(candidates([cheap, late_and_dear], least), 0, None) == "slo"
     assert binding(candidates([cheap, dear], asked), 1, None) == "explored"
     assert binding(candidates([cheap], asked), 0, None) == "only"
     assert binding(candidates([cheap, dear], asked), 0, "a") == "forced"
