@@ -30,7 +30,7 @@ from router.ingress.http_server import CONNECTION
 from router.ports.dispatch import Dispatch, EventSink
 from router.wire import sse
 from router.wire.openai import Envelope, completion_body, read_request
-from router.wire.openai_stream import ChunkWriter
+from router.wire.openai.stream import ChunkWriter
 
 _log = structlog.get_logger("router.ingress.http")
 _ID_CHARS = 128

@@ -16,7 +16,7 @@ from router.ingress.mqtt_replies import FAILURE, Replies
 from router.ports.journal import Asker, Published
 from router.wire.mqtt import Properties, error_properties, piece_properties, reply_properties
 from router.wire.openai import error_body
-from router.wire.openai_stream import DONE, ChunkWriter
+from router.wire.openai.stream import DONE, ChunkWriter
 
 WINDOW = 64
 """Pieces on the way to the broker and not yet acknowledged, before the model's next one has to wait."""

@@ -15,10 +15,10 @@ from router.domain.slo import Indicator, Match, Objective, Objectives, Parameter
 from router.policy.compile_fleet import RESERVED, compile_fleet
 from router.policy.parse import Path, PolicyErrors, Source, read_document
 from router.policy.policy import Bounds, Policy
-from router.policy.schema import BoundsSpec
-from router.policy.schema_class import ClassSpec, ClassTerms, FloorTerms, MatchSpec, ObjectivesByName, ObjectiveTerms
-from router.policy.schema_fleet import PriceSpec
-from router.policy.schema_json import suggestion
+from router.policy.schema.classes import ClassSpec, ClassTerms, FloorTerms, MatchSpec, ObjectivesByName, ObjectiveTerms
+from router.policy.schema.document import BoundsSpec
+from router.policy.schema.fleet import PriceSpec
+from router.policy.schema.json import suggestion
 
 Documents = Sequence[tuple[str, str]]
 DEFAULT_CLASS = "default"

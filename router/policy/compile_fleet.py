@@ -17,8 +17,8 @@ from router.domain.deployment import (
 )
 from router.domain.errors import PolicyError
 from router.policy.parse import Path, Source
-from router.policy.schema_fleet import DeploymentSpec, PriceSpec
-from router.policy.schema_json import suggestion
+from router.policy.schema.fleet import DeploymentSpec, PriceSpec
+from router.policy.schema.json import suggestion
 
 RESERVED = frozenset({"auto"})
 _NEEDS: dict[str, tuple[str, ...]] = {"openai_http": ("url",), "bedrock": ("target",), "simulated": ()}

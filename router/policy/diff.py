@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from router.domain.slo import Indicator, Objective, QualityFloor, RequestClass
 from router.policy.policy import Policy
-from router.policy.schema_values import duration_text, ratio_text
+from router.policy.schema.values import duration_text, ratio_text
 
 _RATIOS = frozenset({"exploration_ratio", "ratio"})
 _UNITS: tuple[tuple[str, str], ...] = (

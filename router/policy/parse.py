@@ -16,8 +16,8 @@ from msgspec import Struct
 from pydantic import ValidationError
 
 from router.domain.errors import PolicyError, RouterError
-from router.policy.schema import Document
-from router.policy.schema_json import wording
+from router.policy.schema.document import Document
+from router.policy.schema.json import wording
 
 MAX_CHARS = 1_000_000
 MAX_DEPTH = 24

@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 
 from router.domain.errors import Refused
 from router.domain.outcome import Attempt
-from router.wire.openai_request import ChatBody, Message, Part, Tool, ToolCall
+from router.wire.openai.request import ChatBody, Message, Part, Tool, ToolCall
 
 Json = dict[str, Any]
 """A Converse structure, as the SDK takes and gives it."""

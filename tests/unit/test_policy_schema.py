@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from router.policy.schema_json import fields_at, json_schema
-from router.policy.schema_values import duration_text, ratio_text, read_duration, read_ratio
+from router.policy.schema.json import fields_at, json_schema
+from router.policy.schema.values import duration_text, ratio_text, read_duration, read_ratio
 
 
 def objects(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -27,7 +27,7 @@ from router.wire.openai import (
     receipt_fields,
     whole_choices,
 )
-from router.wire.openai_stream import ChunkWriter
+from router.wire.openai.stream import ChunkWriter
 
 RECEIPT = Receipt('d"1', "small-0", "llama", "p0", 2, 1.25e-7, 0.0015)
 

@@ -7,8 +7,8 @@ from msgspec import json
 from router.domain.errors import RouterError
 from router.domain.outcome import Delta, Receipt, Reply
 from router.domain.request import Request
-from router.wire.openai_assemble import dissolve
-from router.wire.openai_reply import completion_id, error_body, usage_body
+from router.wire.openai.assemble import dissolve
+from router.wire.openai.reply import completion_id, error_body, usage_body
 
 DONE = b"[DONE]"
 

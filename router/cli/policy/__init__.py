@@ -10,7 +10,7 @@ import typer
 
 from router.domain.errors import PolicyError
 from router.policy.parse import PolicyErrors
-from router.policy.schema_json import json_schema
+from router.policy.schema.json import json_schema
 from router.runtime.reload import load_directory
 
 policy = typer.Typer(no_args_is_help=True, help="Check a policy directory, or print the schema that editors use.")

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from router.domain.slo import FloorUnderOverload, Goal, Indicator, PastDeadline
 from router.policy.match import topic_filter_problem
-from router.policy.schema_values import Count, Duration, Name, Ratio, Spec, Target, Text, Texts, Wait
+from router.policy.schema.values import Count, Duration, Name, Ratio, Spec, Target, Text, Texts, Wait
 
 
 def _short_or_list(value: Any) -> str:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from router.policy.schema_class import ClassSpec, ClassTerms
-from router.policy.schema_fleet import DeploymentSpec, PriceSpec
-from router.policy.schema_values import Amount, Count, Duration, Spec, Text
+from router.policy.schema.classes import ClassSpec, ClassTerms
+from router.policy.schema.fleet import DeploymentSpec, PriceSpec
+from router.policy.schema.values import Amount, Count, Duration, Spec, Text
 
 
 class PricesSpec(Spec):

@@ -1,11 +1,11 @@
-"""The OpenAI chat-completions format under one name; streams to the sender are in `openai_stream`."""
+"""The OpenAI chat-completions format under one name; streams to the sender are in `stream`."""
 
 from __future__ import annotations
 
-from router.wire.openai_assemble import assemble, dissolve
-from router.wire.openai_reply import completion_body, debug_fields, error_body, receipt_fields
-from router.wire.openai_request import ChatBody, Envelope, read_body, read_request, text_tokens, upstream_body
-from router.wire.openai_response import (
+from router.wire.openai.assemble import assemble, dissolve
+from router.wire.openai.reply import completion_body, debug_fields, error_body, receipt_fields
+from router.wire.openai.request import ChatBody, Envelope, read_body, read_request, text_tokens, upstream_body
+from router.wire.openai.response import (
     ToolCallPiece,
     delta_choices,
     error_of,

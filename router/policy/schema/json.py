@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from router.policy.schema import Document
-from router.policy.schema_values import ENV_NAME, NAME, URL
+from router.policy.schema.document import Document
+from router.policy.schema.values import ENV_NAME, NAME, URL
 
 Schema = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from router.domain.errors import BackendError, Overloaded, ProtocolError, Refused, Throttled, TimedOut
 from router.domain.outcome import Delta, Usage
-from router.wire.openai_request import CHARS_PER_TOKEN, ToolCall
+from router.wire.openai.request import CHARS_PER_TOKEN, ToolCall
 
 _TOKEN_CHARS = 20
 """A streamed piece up to this long is taken for one token, as it is where a server streams token by token."""

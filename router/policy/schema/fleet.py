@@ -8,7 +8,7 @@ from pydantic import Field
 
 from router.domain.deployment import Kind, Tier
 from router.domain.request import Capability
-from router.policy.schema_values import ENV_NAME, URL, Amount, Count, Name, Spec, Text, Texts
+from router.policy.schema.values import ENV_NAME, URL, Amount, Count, Name, Spec, Text, Texts
 
 Milliseconds = Annotated[float, Field(ge=0, le=1e9)]
 

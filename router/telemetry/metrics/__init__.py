@@ -11,12 +11,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from router.policy.policy import Policy
 from router.telemetry.labels import Vocabulary
-from router.telemetry.metrics_control import ControlMetrics
-from router.telemetry.metrics_deployments import DeploymentMetrics
-from router.telemetry.metrics_genai import GenAiMetrics
-from router.telemetry.metrics_ingress import IngressMetrics
-from router.telemetry.metrics_requests import RequestMetrics
-from router.telemetry.metrics_slo import SloMetrics
+from router.telemetry.metrics.control import ControlMetrics
+from router.telemetry.metrics.deployments import DeploymentMetrics
+from router.telemetry.metrics.genai import GenAiMetrics
+from router.telemetry.metrics.ingress import IngressMetrics
+from router.telemetry.metrics.requests import RequestMetrics
+from router.telemetry.metrics.slo import SloMetrics
 from router.telemetry.series import Gauge, Labels, Watched
 from router.telemetry.sink import Sink, Subscriber
 
