@@ -230,7 +230,7 @@ class Controller:
 
     def lane(self, ticket: Ticket) -> Lane:
         """What those who wait for the same have in common: who may still serve them, and what it may cost."""
-        return self.routable(ticket) - ticket.tried, ticket.request_class.budget_usd_per_request
+        return self.routable(ticket) - ticket.tried, ticket.request_class.budget.usd_per_request
 
     def on_load(self, load: ScrapedLoad) -> None:
         """A server told its own load: what of it is not ours is added to what we see."""

@@ -31,6 +31,17 @@ class Terms(Struct, frozen=True, gc=False):
     capacity: float
 
 
+class Spread(Struct, frozen=True, gc=False):
+    """How far a deployment's latency predictions are off, as logs of observed over predicted: mean and standard
+    deviation of each. The q-quantile of a latency is `predicted * exp(mean + z(q) * sigma)`."""
+
+    ttft_log_mean: float
+    ttft_log_sigma: float
+    tpot_log_mean: float
+    tpot_log_sigma: float
+    e2e_log_sigma: float
+
+
 class Candidate(Struct, frozen=True):
     """What stands after the filters. `propensity` is the probability that the picker chose it."""
 
@@ -38,6 +49,7 @@ class Candidate(Struct, frozen=True):
     score: float
     terms: Terms
     propensity: float = 0.0
+    spread: Spread | None = None
 
 
 class Exclusion(Struct, frozen=True):
@@ -77,3 +89,9 @@ class Decision(Struct, frozen=True):
     prices: Prices
     input_tokens: int
     decide_s: float = 0.0
+    arm: str = ""
+    """Side of a rollout or experiment; empty where there is none."""
+    use_case: str = ""
+    topic: str = ""
+    model: str | None = None
+    """What the sender asked for as `model`."""

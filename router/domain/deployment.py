@@ -105,3 +105,7 @@ class Deployment(Struct, frozen=True):
     context_tokens: int | None = None
     capabilities: frozenset[Capability] = frozenset(Capability)
     tags: frozenset[str] = frozenset()
+    derived_from: str | None = None
+    """Model that this one was fine-tuned, distilled or quantised from: where its estimates start."""
+    optimizations: tuple[str, ...] = ()
+    """What was done to it, such as quantization-awq or speculative-decoding."""

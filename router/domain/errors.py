@@ -124,6 +124,7 @@ class Rejected(RouterError):
         "floor_unreachable",
         "slo_unreachable",
         "over_budget",
+        "insufficient_quota",
         "draining",
     )
     http_status = 429

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from router.domain.decision import Decision
+from router.domain.decision import Decision, Terms
 from router.domain.outcome import Outcome
 from router.domain.request import Request
 
@@ -73,6 +73,9 @@ class RequestEnded(Event, frozen=True):
     met: tuple[tuple[str, bool], ...]
     slo_met: bool
     at: float
+    arm: str = ""
+    p_adequate: float | None = None
+    """Calibrated P(adequate) of the model that answered, where one did."""
 
 
 class FeedbackReceived(Event, frozen=True):
@@ -114,13 +117,25 @@ class HealthChanged(Event, frozen=True):
     reason: str
 
 
+class PolicySource(Struct, frozen=True):
+    """Where the text of a policy came from: the files that differ from the text before, and the commit, its author and
+    whether the tree was edited since, where the directory is under git."""
+
+    directory: str
+    changed: tuple[str, ...] = ()
+    commit: str | None = None
+    author: str | None = None
+    edited: bool = False
+
+
 class PolicyApplied(Event, frozen=True):
-    """A new policy is in force."""
+    """A new policy is in force, or on its way by the rollouts of its classes."""
 
     old: str
     new: str
     diff: tuple[str, ...]
     at: float
+    source: PolicySource | None = None
 
 
 class PolicyRejected(Event, frozen=True):
@@ -129,6 +144,95 @@ class PolicyRejected(Event, frozen=True):
     digest: str
     problems: tuple[str, ...]
     at: float
+    source: PolicySource | None = None
+
+
+class RolloutChanged(Event, frozen=True):
+    """The rollout of a class's edit, or an experiment of it, went on. `state`: shadow, canary, promoted, rolled_back,
+    superseded (by another edit), ab, concluded. `ratio` is the share of the class's requests that get the new side,
+    `version` the digest of what is rolled out."""
+
+    request_class: str
+    state: str
+    ratio: float
+    version: str
+    reason: str
+    at: float
+
+
+class ShadowCompared(Event, frozen=True):
+    """What the edit of a class would have decided for the same request at the same moment. `would` is empty and `code`
+    says why where it would have refused; `shadow` are the terms of its pick."""
+
+    decision_id: str
+    request_class: str
+    version: str
+    chosen: str
+    would: str
+    code: str | None
+    live: Terms
+    shadow: Terms | None
+
+
+class ExperimentObserved(Event, frozen=True):
+    """One arm of a rollout or experiment at a tick: how many of its requests ended, and the mean of a measure with the
+    interval that stays valid however often it is looked at. `measure`: useful, slo, quality, cost."""
+
+    request_class: str
+    arm: str
+    measure: str
+    requests: int
+    mean: float
+    low: float
+    high: float
+
+
+class BudgetObserved(Event, frozen=True):
+    """The budget of a class at a tick. Spent and reserved are of the running day."""
+
+    request_class: str
+    spent_usd: float
+    reserved_usd: float
+    limit_usd: float
+
+
+class BudgetChanged(Event, frozen=True):
+    """A class has spent its budget (`open` false), or has one again."""
+
+    request_class: str
+    open: bool
+    spent_usd: float
+    limit_usd: float
+    reason: str
+    at: float
+
+
+class CacheUsed(Event, frozen=True):
+    """A class with a cache took a request. `result`: hit, joined (waited for the same request under way), miss,
+    bypass (not deterministic). `saved_usd` is what the answer had cost."""
+
+    request_class: str
+    result: str
+    saved_usd: float = 0.0
+
+
+class RequestShaped(Event, frozen=True):
+    """A request was changed before it was sent on. `what`: input_budget, style. `tokens_saved` are input tokens."""
+
+    request_class: str
+    what: str
+    tokens_saved: int
+
+
+class CeilingUpdate(Event, frozen=True):
+    """A learned `max_tokens` moved, and why."""
+
+    request_class: str
+    model: str
+    old_tokens: int
+    new_tokens: int
+    truncated_ratio: float
+    reason: str
 
 
 class CheckpointSaved(Event, frozen=True):

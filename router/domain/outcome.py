@@ -16,7 +16,7 @@ AttemptId = NewType("AttemptId", str)
 
 class Attempt(Struct, frozen=True):
     """One call to one backend. `stream` says whether to ask upstream for a stream (measured, even if the
-    client wants one body); `max_tokens`, `temperature`, `top_p` are what the class fills in where silent."""
+    client wants one body); `max_tokens`, `temperature`, `top_p`, `top_k` are what the class fills in where silent."""
 
     id: AttemptId
     decision_id: DecisionId
@@ -29,6 +29,7 @@ class Attempt(Struct, frozen=True):
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
 
 
 class Usage(Struct, frozen=True):

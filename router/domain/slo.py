@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from router.domain.rollout import Rollout
+
 
 class Indicator(StrEnum):
     """What is measured. All three latencies count from arrival at the router; TPOT is the mean gap of tokens."""
@@ -80,12 +82,60 @@ class Match(Struct, frozen=True):
     max_input_tokens: int | None = None
 
 
+class Ceiling(Struct, frozen=True):
+    """A `max_tokens` that the router finds by itself: it starts at `start_tokens`, follows the p97 of what was answered
+    plus headroom, rises where more than `truncated_ratio` of the answers are cut, and stays between its bounds."""
+
+    start_tokens: int
+    least_tokens: int = 16
+    most_tokens: int = 16384
+    truncated_ratio: float = 0.02
+
+
 class Parameters(Struct, frozen=True):
-    """Sampling parameters filled in only where the request is silent."""
+    """Sampling parameters filled in only where the request is silent. `max_tokens` is fixed, `ceiling` is learned."""
 
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
     max_tokens: int | None = None
+    ceiling: Ceiling | None = None
+
+
+BY_USE_CASE = "auto"
+"""The profile that is looked up by the use case that the classifier recognises."""
+
+
+class Style(StrEnum):
+    """What is asked of every answer besides what the sender asks."""
+
+    AS_ASKED = "as_asked"
+    CONCISE = "concise"
+
+
+class WhenSpent(StrEnum):
+    """What a class gets whose budget of the day is spent."""
+
+    REJECT = "reject"
+    CHEAPEST = "cheapest"
+    QUEUE = "queue"
+
+
+class Budget(Struct, frozen=True):
+    """Limits on the spending of a class. A day is one of UTC."""
+
+    usd_per_request: float | None = None
+    usd_per_day: float | None = None
+    when_spent: WhenSpent = WhenSpent.REJECT
+
+
+class CacheTerms(Struct, frozen=True):
+    """Answers given again to the very same request of the same tenant for `ttl_s` seconds. `always`: also where the
+    temperature is above 0."""
+
+    ttl_s: float
+    always: bool = False
+    max_entries: int = 10_000
 
 
 class RequestClass(Struct, frozen=True):
@@ -102,10 +152,23 @@ class RequestClass(Struct, frozen=True):
     sheddable: bool = False
     deployments: tuple[str, ...] = ()
     """Names, groups, models or tiers that may serve the class; empty means any."""
+    forced: str | None = None
+    """Deployment, group or model that serves the class whatever the sender asks for."""
+    residency: tuple[str, ...] = ()
+    """Tags that a deployment must carry, all of them, to see the data of this class."""
+    fallback: tuple[str, ...] = ()
+    """Names, groups, models or tiers in the order they are tried after a failure; those not named come last."""
+    profile: str | None = None
+    """Parameter profile that fills in what `parameters` leaves open; `BY_USE_CASE` looks it up for each request."""
     parameters: Parameters = Parameters()
+    style: Style = Style.AS_ASKED
+    input_budget_tokens: int | None = None
+    """Longest prompt that is sent on: oldest turns go first, never the system prompt or the last turn."""
     exploration_ratio: float = 0.0
     max_retries: int = 2
     hedge_after_s: float | None = None
-    budget_usd_per_request: float | None = None
+    budget: Budget = Budget()
+    cache: CacheTerms | None = None
     batch_wait_s: float = 0.0
     """Longest deliberate wait to fill a batch."""
+    rollout: Rollout = Rollout()

@@ -11,11 +11,12 @@ import msgspec
 from router.complexity.features import USE_CASES
 from router.domain.deployment import Deployment, Tier
 from router.domain.errors import PolicyError
-from router.domain.slo import Indicator, Match, Objective, Objectives, Parameters, QualityFloor, RequestClass
+from router.domain.slo import Indicator, Match, RequestClass
+from router.policy.compile_class import compile_class, compile_match, promises
 from router.policy.compile_fleet import RESERVED, compile_fleet
 from router.policy.parse import Path, PolicyErrors, Source, read_document
 from router.policy.policy import Bounds, Policy
-from router.policy.schema.classes import ClassSpec, ClassTerms, FloorTerms, MatchSpec, ObjectivesByName, ObjectiveTerms
+from router.policy.schema.classes import ClassSpec, ClassTerms, FloorTerms, ObjectiveTerms
 from router.policy.schema.document import BoundsSpec
 from router.policy.schema.fleet import PriceSpec
 from router.policy.schema.json import suggestion
@@ -150,7 +151,7 @@ def _check_matches(written: Sequence[_Written]) -> Iterator[PolicyError]:
         if tokens.min is not None and tokens.max is not None and tokens.min > tokens.max:
             yield source.problem((*path, "match", "input_tokens"), "`min` is above `max`: nothing matches")
         yield from _check_use_cases(source, path, spec)
-        if _match(spec.match) == Match():
+        if compile_match(spec.match) == Match():
             if catch_all is not None:
                 message = f"`{spec.name}` matches everything, and so does `{catch_all}`: give one a `match`"
                 yield source.problem(path, message)
@@ -173,7 +174,7 @@ def _check_use_cases(source: Source, path: Path, spec: ClassSpec) -> Iterator[Po
 def _check_terms(source: Source, path: Path, terms: ClassTerms) -> Iterator[PolicyError]:
     """Objectives that do not hang together."""
     seen: set[Indicator] = set()
-    for where, indicator, value in _promises(terms):
+    for where, indicator, value in promises(terms):
         here = (*path, "objectives", where)
         if indicator in seen:
             yield source.problem(here, f"a second objective for {indicator}: keep one")
@@ -185,18 +186,6 @@ def _check_terms(source: Source, path: Path, terms: ClassTerms) -> Iterator[Poli
             yield source.problem((*here, "threshold"), message, key=True)
         if indicator is not Indicator.AVAILABILITY and value.threshold is None:
             yield source.problem(here, "missing required field `threshold`")
-
-
-def _promises(terms: ClassTerms) -> Iterator[tuple[str | int, Indicator, float | ObjectiveTerms]]:
-    """Each objective: its step in the path, its indicator, and its terms or its short form."""
-    if isinstance(terms.objectives, ObjectivesByName):
-        for indicator in Indicator:
-            value = getattr(terms.objectives, indicator.value)
-            if value is not None:
-                yield indicator.value, indicator, value
-    else:
-        for i, item in enumerate(terms.objectives):
-            yield i, item.indicator, item
 
 
 def _check_references(
@@ -254,66 +243,8 @@ def _bounds(spec: BoundsSpec | None) -> Bounds:
 
 def _ordered(written: Sequence[_Written], defaults: ClassTerms | None) -> tuple[RequestClass, ...]:
     """Classes as they are tried. What matches everything is last, and is added where it was left out."""
-    classes = [_class(w.spec, defaults) for w in sorted(written, key=lambda w: w.spec.order)]
+    classes = [compile_class(w.spec, defaults) for w in sorted(written, key=lambda w: w.spec.order)]
     classes.sort(key=lambda c: c.match == Match())
     if not classes or classes[-1].match != Match():
-        classes.append(_class(ClassSpec(name=DEFAULT_CLASS), defaults))
+        classes.append(compile_class(ClassSpec(name=DEFAULT_CLASS), defaults))
     return tuple(classes)
-
-
-def _class(spec: ClassSpec, defaults: ClassTerms | None) -> RequestClass:
-    """One class; what it does not say comes from the defaults, field by field."""
-    inherited = () if defaults is None else defaults.model_fields_set - spec.model_fields_set
-    terms = spec.model_copy(update={field: getattr(defaults, field) for field in inherited})
-    return RequestClass(
-        name=spec.name,
-        match=_match(spec.match),
-        objectives=_objectives(terms),
-        floor=_floor(terms),
-        goal=terms.goal,
-        deadline_s=terms.deadline,
-        past_deadline=terms.past_deadline,
-        priority=terms.priority,
-        sheddable=terms.sheddable,
-        deployments=terms.deployments,
-        parameters=Parameters(**terms.parameters.model_dump()),
-        exploration_ratio=terms.exploration,
-        max_retries=terms.max_retries,
-        hedge_after_s=terms.hedge_after,
-        budget_usd_per_request=terms.budget.usd_per_request,
-        batch_wait_s=terms.batch_wait,
-    )
-
-
-def _match(spec: MatchSpec) -> Match:
-    return Match(
-        classes=spec.classes,
-        topics=spec.topics,
-        tenants=spec.tenants,
-        models=spec.models,
-        use_cases=spec.use_cases,
-        attributes=tuple(sorted(spec.attributes.items())),
-        min_input_tokens=spec.input_tokens.min,
-        max_input_tokens=spec.input_tokens.max,
-    )
-
-
-def _objectives(terms: ClassTerms) -> Objectives:
-    return Objectives(**{indicator.value: _objective(indicator, value) for _, indicator, value in _promises(terms)})
-
-
-def _objective(indicator: Indicator, value: float | ObjectiveTerms) -> Objective:
-    """Availability has no threshold: what is answered is good."""
-    if not isinstance(value, ObjectiveTerms):
-        availability = indicator is Indicator.AVAILABILITY
-        return Objective(indicator, 0.0, target=value) if availability else Objective(indicator, value)
-    window = value.time_window
-    window_s = window if isinstance(window, float) else window[0].duration
-    return Objective(indicator, value.threshold or 0.0, value.target, window_s)
-
-
-def _floor(terms: ClassTerms) -> QualityFloor | None:
-    floor = terms.floor
-    if isinstance(floor, FloorTerms):
-        return QualityFloor(floor.ratio, floor.reference, floor.under_overload)
-    return None if floor is None else QualityFloor(floor)

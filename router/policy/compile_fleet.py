@@ -153,6 +153,8 @@ def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price) -> 
         context_tokens=spec.context_tokens,
         capabilities=frozenset(spec.capabilities),
         tags=frozenset(spec.tags),
+        derived_from=spec.derived_from,
+        optimizations=spec.optimizations,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from router.domain.deployment import Deployment
-from router.domain.slo import RequestClass
+from router.domain.slo import Parameters, RequestClass
 
 
 class Bounds(Struct, frozen=True):
@@ -29,3 +29,5 @@ class Policy(Struct, frozen=True):
     bounds: Bounds = Bounds()
     usd_per_useful: float = 0.02
     """What one useful answer is worth, in USD: the exchange rate between quality and cost."""
+    profiles: tuple[tuple[str, Parameters], ...] = ()
+    """Parameter profiles by name, those that ship with the router among them."""

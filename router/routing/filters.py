@@ -73,7 +73,7 @@ def healthy(view: DeploymentView, need: Need) -> Exclusion | None:
 
 def affordable(view: DeploymentView, need: Need) -> Exclusion | None:
     """The class's bound on what one request may cost."""
-    bound = need.request_class.budget_usd_per_request
+    bound = need.request_class.budget.usd_per_request
     if bound is not None and view.cost_usd > bound:
         return Exclusion(view.deployment.name, "too_dear", f"USD {view.cost_usd:.6f} > {bound:.6f}")
     return None

@@ -10,7 +10,7 @@ from router.domain.deployment import Kind, Price, Tier, TokenQuota
 from router.domain.errors import BackendError, Expired, Refused, RequestError, RouterError, Throttled, Unreachable
 from router.domain.events import AttemptEnded, RequestEnded, RequestReceived, RequestRejected
 from router.domain.outcome import Delta, Receipt, Reply
-from router.domain.slo import RequestClass
+from router.domain.slo import Budget, RequestClass
 from router.domain.view import Health
 from router.policy.policy import Bounds
 from tests.regressions.house import House, Reader, code_of, deployment, failing, failing_once, virtually
@@ -49,7 +49,7 @@ _UNABLE = {
     "quota": deployment("other", kind=Kind.PROVISIONED, quota=TokenQuota(5, 100_000)),
     "price": deployment("other", Tier.LARGE, price=Price(1e3, 1e3)),
 }
-_THRIFTY = RequestClass("all", max_retries=2, budget_usd_per_request=1e-3)
+_THRIFTY = RequestClass("all", max_retries=2, budget=Budget(usd_per_request=1e-3))
 
 
 @pytest.mark.parametrize("why", _UNABLE)

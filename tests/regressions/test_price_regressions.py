@@ -7,7 +7,7 @@ import pytest
 from router.domain.deployment import Price, Tier
 from router.domain.errors import Unreachable
 from router.domain.events import PriceUpdate
-from router.domain.slo import FloorUnderOverload, Indicator, Objective, Objectives, QualityFloor, RequestClass
+from router.domain.slo import Budget, FloorUnderOverload, Indicator, Objective, Objectives, QualityFloor, RequestClass
 from tests.regressions.house import House, cancel, code_of, deployment, failing, never, virtually
 
 _STRICT = Objectives(ttft=Objective(Indicator.TTFT, 0.001))
@@ -70,7 +70,7 @@ def test_a_price_is_not_moved_by_who_cannot_pay_for_the_deployment() -> None:
     async def scene() -> None:
         dear = deployment("large", Tier.LARGE, price=Price(1e3, 1e3))
         house = House(
-            RequestClass("strict", objectives=_STRICT, budget_usd_per_request=1e-3),
+            RequestClass("strict", objectives=_STRICT, budget=Budget(usd_per_request=1e-3)),
             RequestClass("all"),
             deployments=(deployment("small"), dear),
         )

@@ -9,7 +9,7 @@ import pytest
 from router.domain.deployment import Kind, Price, Tier, TokenQuota
 from router.domain.errors import RouterError, Unreachable
 from router.domain.events import RequestEnded, RequestRejected
-from router.domain.slo import Indicator, Objective, Objectives, PastDeadline, RequestClass
+from router.domain.slo import Budget, Indicator, Objective, Objectives, PastDeadline, RequestClass
 from router.policy.policy import Bounds
 from tests.regressions.house import House, cancel, code_of, deployment, failing, never, speaking, virtually
 
@@ -56,7 +56,7 @@ def test_who_cannot_pay_for_an_idle_deployment_keeps_nobody_from_it() -> None:
 
     async def scene() -> None:
         house = House(
-            RequestClass("thrifty", budget_usd_per_request=1e-3),
+            RequestClass("thrifty", budget=Budget(usd_per_request=1e-3)),
             RequestClass("all"),
             deployments=(deployment("cheap", max_in_flight=1), deployment("dear", Tier.LARGE, price=Price(10.0, 10.0))),
         )

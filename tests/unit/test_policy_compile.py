@@ -6,6 +6,7 @@ from router.control.profiles import profile_for
 from router.domain.deployment import BatchProfile, Kind, Price, Tier, TokenQuota
 from router.domain.request import Capability
 from router.domain.slo import (
+    Budget,
     FloorUnderOverload,
     Goal,
     Indicator,
@@ -99,7 +100,7 @@ class:
         exploration_ratio=0.02,
         max_retries=0,
         hedge_after_s=1.5,
-        budget_usd_per_request=0.25,
+        budget=Budget(usd_per_request=0.25),
         batch_wait_s=0.02,
     )
 

@@ -32,6 +32,7 @@ def test_the_json_schema_uses_the_words_of_the_document() -> None:
         "prices",
         "classes",
         "class",
+        "profiles",
         "bounds",
     }
     assert {"timeWindow", "budgetingMethod"} < set(json_schema()["$defs"]["ObjectiveItem"]["properties"])

@@ -11,7 +11,7 @@ from router.core.evidence import binding
 from router.domain.decision import Candidate
 from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
 from router.domain.request import Capability, Prompt, Request, RequestId
-from router.domain.slo import Goal, QualityFloor, RequestClass
+from router.domain.slo import Budget, Goal, QualityFloor, RequestClass
 from router.domain.view import DeploymentView, Load
 from router.routing.filters import PASSING, STANDARD, bar, serves
 from router.routing.need import Need
@@ -83,7 +83,7 @@ def excluded(seen: DeploymentView, asked: Need, forced: str | None = None) -> st
             "lacks_capability",
         ),
         (view(deployment("a", context_tokens=5)), need(), "context_too_long"),
-        (view(deployment("a")), need(RequestClass("all", budget_usd_per_request=0.0001)), "too_dear"),
+        (view(deployment("a")), need(RequestClass("all", budget=Budget(usd_per_request=0.0001))), "too_dear"),
         (view(deployment("a"), quota_ok=False), need(), "no_quota"),
         (view(deployment("a"), quota_ok=False, quota_fits=False), need(), "exceeds_quota"),
         (view(deployment("a"), quota_ok=False), need(unlimited=True), None),

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from router.domain.slo import FloorUnderOverload, Goal, Indicator, PastDeadline
+from router.domain.slo import FloorUnderOverload, Goal, Indicator, PastDeadline, Style
 from router.policy.match import topic_filter_problem
+from router.policy.schema.rollout import RolloutSpec
+from router.policy.schema.treatment import BudgetSpec, CacheSpec, ParametersSpec
 from router.policy.schema.values import Count, Duration, Name, Ratio, Spec, Target, Text, Texts, Wait
 
 
@@ -142,24 +144,6 @@ FloorSpec = Annotated[
 ]
 
 
-class ParametersSpec(Spec):
-    """Sampling parameters, filled in only where the request is silent."""
-
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    """Sampling temperature, 0 to 2."""
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Nucleus sampling mass, above 0 up to 1."""
-    max_tokens: Count | None = None
-    """Ceiling on output tokens."""
-
-
-class BudgetSpec(Spec):
-    """Limits on the spending of a class."""
-
-    usd_per_request: Annotated[float, Field(gt=0)] | None = None
-    """Most that one request may be expected to cost, in USD."""
-
-
 class ClassTerms(Spec):
     """What a class may say besides its name; under `defaults` it holds for every class that is silent."""
 
@@ -179,8 +163,18 @@ class ClassTerms(Spec):
     """May be refused under overload so that others keep their promises."""
     deployments: Texts = ()
     """Who may serve: deployment names, groups, models or tiers; absent means any."""
+    forced: Text | None = None
+    """Deployment, group or model that serves the class whatever the sender asks for."""
+    residency: Texts = ()
+    """Tags that a deployment must carry, all of them, to see the data of this class, such as eu."""
+    fallback: Texts = ()
+    """Deployment names, groups, models or tiers in the order in which they are tried after a failure."""
     parameters: ParametersSpec = ParametersSpec()
     """Sampling parameters filled in where the request is silent."""
+    style: Style = Style.AS_ASKED
+    """as_asked; or concise: a short instruction to be brief is added to every request."""
+    input_budget: Count | None = None
+    """Longest prompt that is sent on, in tokens: oldest turns go first, never the system prompt or the last turn."""
     exploration: Ratio = 0.0
     """Share of requests that may go elsewhere to learn, such as 2%."""
     max_retries: Annotated[int, Field(ge=0, le=10)] = 2
@@ -189,8 +183,12 @@ class ClassTerms(Spec):
     """Start a second call elsewhere when no token has come for this long."""
     budget: BudgetSpec = BudgetSpec()
     """What may be spent."""
+    cache: CacheSpec | None = None
+    """Answers to the very same request are given again."""
     batch_wait: Wait = 0.0
     """Longest deliberate wait to fill a batch."""
+    rollout: RolloutSpec = RolloutSpec()
+    """How an edit of the class comes into force, or which experiment it runs."""
 
 
 class ClassSpec(ClassTerms):

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from router.policy.schema.classes import ClassSpec, ClassTerms
 from router.policy.schema.fleet import DeploymentSpec, PriceSpec
+from router.policy.schema.treatment import SamplingSpec
 from router.policy.schema.values import Amount, Count, Duration, Spec, Text
 
 
@@ -54,5 +55,7 @@ class Document(Spec):
     """Request classes."""
     one_class: ClassSpec | None = Field(None, alias="class")
     """One request class, where a file holds just one."""
+    profiles: dict[Text, SamplingSpec] = Field(default_factory=dict)
+    """Parameter profiles by name; one with the name of a use case takes the place of the one that ships."""
     bounds: BoundsSpec | None = None
     """Limits on what the controller tunes by itself."""

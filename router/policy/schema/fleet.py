@@ -106,3 +106,7 @@ class DeploymentSpec(Spec):
     """What it can do besides plain text; absent means everything."""
     tags: Texts = ()
     """Free labels, such as where data stays."""
+    derived_from: Text | None = None
+    """Model that this one was fine-tuned, distilled or quantised from: quality and speed start where its are."""
+    optimizations: Texts = ()
+    """What was done to it, such as quantization-awq, speculative-decoding or compilation-neuron."""

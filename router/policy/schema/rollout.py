@@ -1,0 +1,63 @@
+"""What a request class may say about how its edits come into force, and the experiments it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from router.domain.rollout import Measure, RolloutMode, SplitBy
+from router.domain.slo import Style
+from router.policy.schema.values import Count, Duration, Name, Ratio, Spec, Text, Texts
+
+Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+class ArmSpec(Spec):
+    """One side of an experiment; what it leaves out is as the class says."""
+
+    name: Name
+    """Name of the arm, a label in metrics and reports."""
+    share: Ratio
+    """Share of the requests that it gets; the shares of all arms add up to 1."""
+    profile: Text | None = None
+    """Parameter profile."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Sampling temperature where the request is silent."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Nucleus sampling mass where the request is silent."""
+    top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Only the k likeliest tokens, where the request is silent and the backend takes it."""
+    max_tokens: Count | None = None
+    """Fixed ceiling on output tokens where the request is silent."""
+    style: Style | None = None
+    """as_asked, or concise: a short instruction to be brief is added."""
+    deployments: Texts | None = None
+    """Who may serve this arm: deployment names, groups, models or tiers."""
+    input_budget: Count | None = None
+    """Longest prompt, in tokens."""
+
+
+class RolloutSpec(Spec):
+    """How an edit of the class comes into force, or which experiment runs."""
+
+    mode: RolloutMode = RolloutMode.LIVE
+    """live: at once; shadow: only compared; canary: by steps, with promotion and rollback; ab: an experiment."""
+    percent: Percent | None = None
+    """First step of a canary, in percent of the class's requests; the steps above it follow."""
+    steps: Annotated[tuple[Percent, ...], Field(min_length=1, max_length=20)] | None = None
+    """Steps of a canary in rising percent; absent: 5, 25, 50. After the last the edit is promoted."""
+    by: SplitBy = SplitBy.REQUEST
+    """request: each for itself; tenant: a tenant stays on one side."""
+    step: Duration = 600.0
+    """Least time on each step."""
+    min_requests: Count = 200
+    """Least requests of the new side on each step."""
+    fast_burn: Annotated[float, Field(ge=1, le=1000)] = 14.4
+    """Burn rate of an error budget past which a canary is taken back."""
+    arms: tuple[ArmSpec, ...] = ()
+    """The sides of an experiment; the first is the one that others are compared with."""
+    measure: Measure = Measure.USEFUL
+    """What an experiment is decided by: useful, slo, quality or cost."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
+    """Confidence at which an experiment is decided; it holds however often the figures are looked at."""

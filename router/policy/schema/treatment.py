@@ -1,0 +1,83 @@
+"""What a request class may say about how its requests are treated: parameters, style, money, cache."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from router.domain.slo import WhenSpent
+from router.policy.schema.values import Count, Duration, Ratio, Spec, Text
+
+
+def _number_word_or_mapping(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(mapping)"
+    return "(word)" if isinstance(value, str) else "(number)"
+
+
+LengthWord = Literal["short", "medium", "long"]
+
+
+class CeilingSpec(Spec):
+    """A learned `max_tokens`: the p97 of what the model answered in this class plus 20 %, between its bounds."""
+
+    start: Annotated[
+        Annotated[Count, Tag("(number)")] | Annotated[LengthWord, Tag("(word)")],
+        Discriminator(_number_word_or_mapping),
+    ] = "medium"
+    """Where learning starts: a number of tokens, or short (256), medium (1024), long (4096)."""
+    min: Count = 16
+    """Never below so many tokens."""
+    max: Count = 16384
+    """Never above so many tokens."""
+    truncated: Ratio = 0.02
+    """Share of answers that may end cut off (`finish_reason` length); above it the ceiling rises."""
+
+
+MaxTokens = Annotated[
+    Annotated[Count, Tag("(number)")] | Annotated[LengthWord, Tag("(word)")] | Annotated[CeilingSpec, Tag("(mapping)")],
+    Discriminator(_number_word_or_mapping),
+]
+
+
+class SamplingSpec(Spec):
+    """Sampling parameters, filled in only where the request is silent."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Sampling temperature, 0 to 2."""
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Nucleus sampling mass, above 0 up to 1."""
+    top_k: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Only the k likeliest tokens, where the backend takes it."""
+    max_tokens: MaxTokens | None = None
+    """Ceiling on output tokens: a number keeps it fixed; short, medium, long or a mapping learn it."""
+
+
+class ParametersSpec(SamplingSpec):
+    """Parameters of a class: a profile, and what the class says otherwise."""
+
+    profile: Text | None = None
+    """Name of a parameter profile; auto is the one of each request's use case; absent or none is no profile."""
+
+
+class BudgetSpec(Spec):
+    """Limits on the spending of a class."""
+
+    usd_per_request: Annotated[float, Field(gt=0)] | None = None
+    """Most that one request may be expected to cost, in USD."""
+    usd_per_day: Annotated[float, Field(gt=0)] | None = None
+    """Most that the class may spend in a day of UTC, in USD."""
+    when_spent: WhenSpent = WhenSpent.REJECT
+    """reject: a clear 429 until the next day; cheapest: only the cheapest deployment; queue: wait for the next day."""
+
+
+class CacheSpec(Spec):
+    """Answers that are given again to the very same request of the same tenant."""
+
+    ttl: Duration
+    """How long an answer is given again."""
+    when: Literal["deterministic", "always"] = "deterministic"
+    """deterministic: only at temperature 0; always: whatever the temperature."""
+    max_entries: Count = 10_000
+    """Most answers kept; the least recently used goes first."""
