@@ -15,7 +15,8 @@ from random import Random
 
 from router.complexity.estimator import Scored
 from router.complexity.registry import default_estimator
-from router.core.controller import Controller, Hold
+from router.core.controller import Controller
+from router.core.evidence import Hold
 from router.core.feedback import Feedback
 from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
 from router.domain.outcome import Ending, Outcome

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from random import Random
+from typing import Any
 
 from router.domain.decision import Candidate, Decision, DecisionId, Exclusion, Prices, Terms
 from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
 from router.domain.events import (
     AttemptEnded,
+    BudgetChanged,
+    BudgetObserved,
+    CacheUsed,
+    CeilingUpdate,
     CheckpointSaved,
     DecisionMade,
     Event,
+    ExperimentObserved,
     FeedbackReceived,
     HealthChanged,
     IngressEvent,
@@ -24,10 +30,25 @@ from router.domain.events import (
     RequestEnded,
     RequestReceived,
     RequestRejected,
+    RequestShaped,
+    RolloutChanged,
+    ShadowCompared,
 )
 from router.domain.outcome import Attempt, AttemptId, Ending, Outcome
 from router.domain.request import Prompt, Request, RequestId
-from router.domain.slo import Indicator, Objective, Objectives, QualityFloor, RequestClass
+from router.domain.rollout import Arm, Rollout, RolloutMode
+from router.domain.slo import (
+    Budget,
+    CacheTerms,
+    Ceiling,
+    Indicator,
+    Objective,
+    Objectives,
+    Parameters,
+    QualityFloor,
+    RequestClass,
+    Style,
+)
 from router.policy.policy import Policy
 
 WALL = 1_767_225_600.0
@@ -36,7 +57,8 @@ BINDINGS = ("cost", "slo", "quality", "floor", "capacity", "only", "explored", "
 
 
 def policy(*, classes: int = 8, deployments: int = 4) -> Policy:
-    """Classes with TTFT and TPOT objectives (thresholds of their own) and a floor; deployments small to large."""
+    """Classes with TTFT and TPOT objectives (thresholds of their own) and a floor; deployments small to large. The
+    first class has a canary and a budget, the second an experiment, a cache, a learned ceiling and shaped requests."""
     return Policy(
         "5eed5eed5eed",
         tuple(_request_class(number) for number in range(classes)),
@@ -92,6 +114,8 @@ def request_events(number: int, rng: Random, of: Policy) -> tuple[Event, ...]:
         met=met,
         slo_met=all(kept for _, kept in met),
         at=request.at + 1,
+        arm=decision.arm,
+        p_adequate=0.8,
     )
     return (
         RequestReceived(request, name, request.arrived + 0.0005),
@@ -121,7 +145,7 @@ def trouble_events(number: int, of: Policy) -> tuple[Event, ...]:
 
 
 def tick_events(number: int, of: Policy) -> Iterator[Event]:
-    """What the loops emit: load, limits, prices, queue, health, policy, checkpoint, shadow."""
+    """What the loops emit: load, limits, prices, queue, health, policy, checkpoint."""
     for position, one in enumerate(of.deployments):
         busy = (number + position) % 16
         yield LoadObserved(one.name, busy, 16.0 + position, 120 * busy, 900 * busy, busy / 16, 1.0 + busy / 50)
@@ -131,10 +155,57 @@ def tick_events(number: int, of: Policy) -> Iterator[Event]:
     yield PriceUpdate("usd", "", 1.0, 1.2, "over_pace")
     yield QueueObserved(number % 7, 0.01 * (number % 7))
     yield HealthChanged(of.deployments[0].name, "ok", ("open", "probing", "ok")[number % 3], "5 of 5 calls failed")
-    yield PolicyApplied(of.digest, of.digest, ("classes[0].floor: 0.8 -> 0.9",), WALL)
-    yield PolicyRejected("bad", ("policy.yaml:3:1: classes: expected a list",), WALL)
+    yield PolicyApplied(of.digest, of.digest, ("classes[0].floor: 0.8 -> 0.9",), WALL + number)
+    yield PolicyRejected("bad", ("policy.yaml:3:1: classes: expected a list",), WALL + number)
     yield CheckpointSaved("checkpoint.json", 4096, WALL)
     yield IngressEvent("mqtt", "connected")
+
+
+def change_events(number: int, of: Policy) -> Iterator[Event]:
+    """What rollouts, experiments, budgets, caches and parameters emit, for a policy of two classes or more."""
+    rng, first, second = Random(number), of.classes[0], of.classes[1]
+    *_, live, other = (d.name for d in of.deployments)
+    state, ratio = (("canary", 0.05), ("canary", 0.25), ("promoted", 1.0), ("rolled_back", 0.0))[number % 7 % 4]
+    yield RolloutChanged(first.name, state, ratio, "0ed17", "no objective burned", WALL + number)
+    yield RolloutChanged(second.name, "ab", 1.0, "0ab17", "2 arms begin", WALL + number)
+    for name, arms in ((first.name, ("stable", "canary")), (second.name, [a.name for a in second.rollout.arms])):
+        for arm in arms:
+            for measure in ("useful", "slo", "quality", "cost"):
+                mean = rng.uniform(0.4, 0.6)
+                yield ExperimentObserved(name, arm, measure, number, mean, mean - 0.1, mean + 0.1)
+    for would in (live, other):
+        yield ShadowCompared(f"d{number}", first.name, "0ed17", live, would, None, _terms(rng), _terms(rng))
+    yield ShadowCompared(f"d{number}", first.name, "0ed17", live, "", "too_dear", _terms(rng), None)
+    spent_usd = rng.uniform(1.0, 12.0)
+    yield BudgetObserved(first.name, spent_usd, 0.1, 10.0)
+    yield BudgetChanged(first.name, spent_usd < 10.0, spent_usd, 10.0, "12 % of the day is left", WALL + number)
+    for result in ("hit", "joined", "miss", "bypass"):
+        yield CacheUsed(second.name, result, 0.002 if result in ("hit", "joined") else 0.0)
+    yield RequestShaped(second.name, "input_budget", 350)
+    yield RequestShaped(second.name, "style", 0)
+    for deployment in of.deployments:
+        yield CeilingUpdate(second.name, deployment.model, 1024, 600 + number % 100, 0.01, "p97 is shorter")
+
+
+def _treatment(number: int) -> dict[str, Any]:
+    """What only the first two classes have."""
+    if number == 0:
+        return {"rollout": Rollout(RolloutMode.CANARY), "budget": Budget(usd_per_day=10.0)}
+    if number == 1:
+        return {
+            "rollout": Rollout(RolloutMode.AB, arms=(Arm("as-is", 0.5), Arm("brief", 0.5, style=Style.CONCISE.value))),
+            "cache": CacheTerms(ttl_s=60.0),
+            "parameters": Parameters(ceiling=Ceiling(1024)),
+            "input_budget_tokens": 4000,
+        }
+    return {}
+
+
+def _arm(number: int, of: Policy) -> str:
+    """The side of a request, where its class has sides."""
+    arms = ((("stable",) * 4 + ("canary",)), ("as-is", "brief"))
+    position = number % len(of.classes)
+    return arms[position][number // len(of.classes) % len(arms[position])] if position < len(arms) else ""
 
 
 def _request_class(number: int) -> RequestClass:
@@ -142,7 +213,7 @@ def _request_class(number: int) -> RequestClass:
         ttft=Objective(Indicator.TTFT, 0.5 + number / 100, 0.95),
         tpot=Objective(Indicator.TPOT, 0.05, 0.99),
     )
-    return RequestClass(f"class-{number}", objectives=objectives, floor=QualityFloor(0.8))
+    return RequestClass(f"class-{number}", objectives=objectives, floor=QualityFloor(0.8), **_treatment(number))
 
 
 def _request(number: int) -> Request:
@@ -180,6 +251,7 @@ def _decision(number: int, rng: Random, of: Policy, name: str) -> Decision:
         prices=Prices(1.0, 2.0, {d.name: 0.1 for d in of.deployments}),
         input_tokens=100,
         decide_s=rng.uniform(3e-5, 2e-4),
+        arm=_arm(number, of),
     )
 
 

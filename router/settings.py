@@ -189,11 +189,13 @@ class Settings(BaseSettings):
     policies: Path = Path("policies")
     """Directory of the policies."""
     state_dir: Path = Path("state")
-    """Directory for the journal, the checkpoint and the decision log."""
+    """Directory for the journal, the checkpoint, the decision log and the history of policy changes."""
     artefact: PresentFile = None
     """Trained estimator, as `router train` writes it; absent means the built-in prior."""
     seed: Annotated[int | None, BeforeValidator(_nothing_if_empty)] = None
     """Seed of exploration, for runs that must repeat; absent means a fresh one."""
+    history_entries: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
+    """How many changes `router policy history` keeps: edits and rollouts, and again as many limits and prices."""
 
 
 def load_settings(env_file: Path | None = Path(".env"), **overrides: Any) -> Settings:

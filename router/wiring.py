@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from router.backends.lazy import Backends
 from router.backends.openai_http import OpenAIHttpBackend
 from router.backends.simulated import SimulatedBackend, Truth
 from router.backends.simulated_like import fleet_like
@@ -20,25 +23,34 @@ from router.complexity.registry import load_estimator, shipped_prior
 from router.complexity.trained import TrainedEstimator
 from router.core import snapshot
 from router.core.controller import Controller
+from router.core.rollouts.status import status_of
 from router.demo.truth import DemoTruth
 from router.domain.deployment import Deployment
 from router.domain.errors import RouterError, SettingsError
-from router.domain.events import CheckpointSaved, PolicyRejected
+from router.domain.events import CheckpointSaved, PolicyApplied, PolicyRejected, PolicySource
 from router.ingress.http import HttpIngress, HttpOptions
 from router.ingress.mqtt import MqttIngress, MqttOptions
 from router.policy.policy import Policy
 from router.ports.backend import Backend
+from router.routing.profile import Profile
 from router.runtime.clock import RealClock
 from router.runtime.daemon import Background, Daemon, Service
 from router.runtime.dispatcher import Dispatcher
 from router.runtime.loops import Loops
 from router.runtime.reload import PolicyWatch
+from router.runtime.reload.secret_files import look_at_secrets, refreshed
+from router.runtime.reload.source import describe
 from router.settings import LogFormat, Settings
 from router.storage import checkpoint
 from router.storage.decision_log import DecisionLog
+from router.storage.history import History
+from router.storage.history_entries import history_file
 from router.storage.journal import SqliteJournal
+from router.storage.paid_calls import recover_spending
 from router.telemetry import logs
+from router.telemetry.keeper import Keeper
 from router.telemetry.metrics import Metrics, render
+from router.telemetry.policy_status import PolicyStatus
 from router.telemetry.recent import RecentDecisions
 from router.telemetry.sink import Sink, Subscriber
 
@@ -60,36 +72,18 @@ def trained_estimator(artefact: Path | None) -> TrainedEstimator:
 
 
 def estimator_for(trained: TrainedEstimator, deployments: Iterable[Deployment]) -> Estimator:
-    """Narrowed to the models that may be asked for."""
-    return trained.serving({(d.model, d.tier): None for d in deployments})
+    """Narrowed to the models that may be asked for; what is derived from another model starts where that one is."""
+    fleet = tuple(deployments)
+    bases = {d.model: d.derived_from for d in fleet if d.derived_from is not None}
+    return trained.serving({(d.model, d.tier): None for d in fleet}, bases)
 
 
-class Backends(Mapping[str, Backend]):
-    """Backends by kind, made when first called: the AWS SDK is not loaded for those who do not use it."""
-
-    def __init__(self, makers: Mapping[str, Callable[[], Backend]]) -> None:
-        self._makers = makers
-        self._made: dict[str, Backend] = {}
-
-    def __getitem__(self, kind: str) -> Backend:
-        if kind not in self._made:
-            self._made[kind] = self._makers[kind]()
-        return self._made[kind]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-    def made(self, kind: str) -> Backend | None:
-        """A backend that has been called already."""
-        return self._made.get(kind)
-
-    async def close(self) -> None:
-        """Close those that were made."""
-        for backend in self._made.values():
-            await backend.close()
+def controller_for(
+    policy: Policy, trained: TrainedEstimator, *, rng: Random, profile: Profile | None = None
+) -> Controller:
+    """A controller that has learned nothing yet; `profile` takes the place of the router's own way of deciding."""
+    estimator = estimator_for(trained, policy.deployments)
+    return Controller(policy, estimator, rng=rng, name=f"d{secrets.token_hex(4)}", profile=profile)
 
 
 def _bedrock() -> Backend:
@@ -113,30 +107,34 @@ class House:
         self.clock = RealClock()
         self.registry = CollectorRegistry()
         self.metrics = Metrics(policy, self.registry)
+        self._saving: asyncio.Task[None] | None = None
         self._event_log = logs.configure(sys.stderr, level=settings.log.level.value, json=_as_json(settings.log.format))
         state = settings.state_dir
         state.mkdir(parents=True, exist_ok=True)
         self.decision_log = DecisionLog(state / "decisions")
+        self.history = History(history_file(state), entries=settings.history_entries)
+        self._status = PolicyStatus(policy.digest, at=self.clock.at(), router=settings.mqtt.client_id)
         self._recent = RecentDecisions()
         told = [*self.metrics.subscribers, self._event_log, self.decision_log, self._recent, *subscribers]
+        told += [self.history, self._status, Keeper(self._save_soon)]
         self.sink = Sink(told)
         self.metrics.watch_sink(self.sink)
         self.metrics.watch_decision_log(lambda: self.decision_log.lost, lambda: self.decision_log.written)
         self._trained = trained_estimator(settings.artefact)
-        self.controller = Controller(
-            policy,
-            estimator_for(self._trained, policy.deployments),
-            rng=Random(settings.seed),
-            name=f"d{secrets.token_hex(4)}",
-        )
-        self._checkpoint = state / "checkpoint.json"
-        self._restore()
+        self.controller = controller_for(policy, self._trained, rng=Random(settings.seed))
+        self._checkpoint = checkpoint.checkpoint_file(state)
+        recover_spending(self.controller.spending, self.decision_log.folder, self._restore(), at=self.clock.at())
+        self._follow()
         self._truth = truth or DemoTruth()
         self._backends = Backends({"openai_http": OpenAIHttpBackend, "bedrock": _bedrock, "simulated": self._simulated})
         self.dispatcher = Dispatcher(self.controller, self._backends, self.clock, self.sink)
+        self.dispatcher.remarks.append(self._status.remark)
         self.http = self._http()
         self.journal: SqliteJournal | None = None
-        watch = PolicyWatch(settings.policies, current=policy.digest, apply=self.apply, reject=self._reject)
+        secrets_now = look_at_secrets(policy.deployments).prints
+        watch = PolicyWatch(
+            settings.policies, current=policy.digest, apply=self.apply, reject=self._reject, secrets=secrets_now
+        )
         services: list[Service] = [self.http, watch]
         if settings.mqtt.enabled:
             services.append(self._mqtt())
@@ -149,19 +147,22 @@ class House:
         origin_s = asyncio.get_running_loop().time()
         return SimulatedBackend(fleet, self._truth, origin_s=origin_s, seed=self.settings.seed or 0, piece_tokens=1)
 
-    def apply(self, policy: Policy) -> None:
-        """Put a policy in force."""
+    def apply(self, policy: Policy, source: PolicySource | None = None) -> None:
+        """Put a policy in force, or have the files read again that it refers to."""
         simulated, fleet = self._backends.made("simulated"), fleet_like(policy.deployments)
         if isinstance(simulated, SimulatedBackend) and fleet is not None:
             simulated.adopt(fleet)
         self.controller.estimator = estimator_for(self._trained, policy.deployments)
-        events = self.controller.apply(policy, at=self.clock.at())
-        self.metrics.adopt(policy)
+        at, changed = self.clock.at(), source.changed if source is not None else ()
+        events = self.controller.apply(policy, now=self.clock.now(), at=at)
+        self._backends.forget(changed)
+        if not events:
+            events.append(PolicyApplied(policy.digest, policy.digest, refreshed(policy.deployments, changed), at))
         for event in events:
-            self.sink.emit(event)
+            self.sink.emit(replace(event, source=source) if isinstance(event, PolicyApplied) else event)
 
-    def _reject(self, digest: str, problems: tuple[str, ...]) -> None:
-        self.sink.emit(PolicyRejected(digest, problems, self.clock.at()))
+    def _reject(self, digest: str, problems: tuple[str, ...], source: PolicySource | None = None) -> None:
+        self.sink.emit(PolicyRejected(digest, problems, self.clock.at(), source))
 
     def _http(self) -> HttpIngress:
         http = self.settings.http
@@ -170,7 +171,25 @@ class House:
             host=http.host, port=http.port, body_limit_bytes=http.max_body_bytes, api_keys=keys or None
         )
         return HttpIngress(
-            options, self.dispatcher, self.sink, lambda: render(self.registry), decisions=self._recent.page
+            options,
+            self.dispatcher,
+            self.sink,
+            lambda: render(self.registry),
+            decisions=self._recent.page,
+            policy=self._standing,
+        )
+
+    def _standing(self) -> bytes:
+        """What is told at /v1/policy."""
+        controller, now, at = self.controller, self.clock.now(), self.clock.at()
+        return msgspec.json.encode(
+            {
+                "in_force": controller.policy.digest,
+                "written": controller.rollouts.written.digest,
+                "status": msgspec.Raw(self._status.page()),
+                "rollouts": status_of(controller.rollouts, now=now, at=at),
+                "budgets": controller.spending.balances(at=at),
+            }
         )
 
     def _mqtt(self) -> Service:
@@ -193,7 +212,8 @@ class House:
         )
         journal = self.journal = SqliteJournal(self.settings.state_dir / "journal.sqlite")
         self.metrics.watch_journal(lambda: journal.backlog)
-        ingress = MqttIngress(options, self.dispatcher, journal, self.sink)
+        ingress = MqttIngress(options, self.dispatcher, journal, self.sink, status=self._status.page)
+        self._status.on_change.append(ingress.status_changed)
         self.dispatcher.conditions.append(lambda: None if ingress.is_connected else f"no connection to {mqtt.url}")
         return Background(ingress.run, ingress.stop, name="mqtt", on_end=self._stop_on_failure)
 
@@ -215,6 +235,10 @@ class House:
         if self.sink.drain() > 0:
             asyncio.get_running_loop().call_soon(self._drain)
 
+    def _save_soon(self) -> None:
+        if self._saving is None or self._saving.done():
+            self._saving = asyncio.get_running_loop().create_task(self.save())
+
     async def save(self) -> None:
         """Write a checkpoint."""
         at = self.clock.at()
@@ -222,29 +246,49 @@ class House:
         await asyncio.to_thread(checkpoint.save, self._checkpoint, data)
         self.sink.emit(CheckpointSaved(str(self._checkpoint), len(data), at))
 
-    def _restore(self) -> None:
+    def _follow(self) -> None:
+        """Have the metrics show what is in force, now and after every edit and every step of a rollout."""
+        rollouts = self.controller.rollouts
+        self.metrics.follow(
+            lambda: (rollouts.policy, rollouts.written),
+            rollouts=status_of(rollouts, now=self.clock.now(), at=self.clock.at()),
+            ceilings=self.controller.ceilings.learned(),
+        )
+
+    def _restore(self) -> float:
+        """Take up what was saved; when that was, 0 where nothing was taken up."""
         data = checkpoint.load(self._checkpoint)
         if data is None:
-            return
+            return 0.0
         try:
             restored = snapshot.restore(self.controller, data)
             log.info("checkpoint_restored", saved_at=restored.saved_at, policy=restored.policy)
+            for event in self.controller.resume(restored.rollouts, now=self.clock.now(), at=self.clock.at()):
+                self.sink.emit(event)
         except RouterError as error:
             aside = self._checkpoint.with_suffix(".unreadable")
             self._checkpoint.replace(aside)
             log.warning("checkpoint_ignored", reason=str(error), kept_as=str(aside))
+            return 0.0
+        return restored.saved_at
 
     async def _close(self) -> None:
         """What was learned and what happened go to disk last, after every request has ended."""
         await self._backends.close()
+        self.sink.drain_all()
+        if self._saving is not None:
+            await self._saving
         await self.save()
         if self.journal is not None:
             await self.journal.close()
         self.sink.drain_all()
         self.decision_log.close()
+        self.history.close()
 
     async def run(self, ready: Callable[[], None] | None = None) -> None:
         """Run the daemon until it is told to stop."""
+        source = await asyncio.to_thread(describe, self.settings.policies, ())
+        self.history.begin(self.controller.rollouts.written.digest, source)
         await self.daemon.run(ready)
 
 

@@ -8,7 +8,7 @@ chain. The SDK's retries are off and its time-outs are only a net under the atte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from typing import Any
 
@@ -73,6 +73,10 @@ class BedrockBackend:
                     yield delta
         if not reader.ended:
             raise ProtocolError("the stream ended without a stop reason")
+
+    def forget(self, files: Collection[str]) -> None:
+        """These certificate authorities are others now: make new clients. Calls under way end on the old ones."""
+        self._clients = {key: client for key, client in self._clients.items() if key[2] not in files}
 
     async def close(self) -> None:
         """Free connections; called once at shutdown."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.domain.decision import Candidate, Decision
+from router.domain.decision import Candidate, Decision, Exclusion
+from router.domain.reasons import Quantiles, because, latencies
 from router.storage.decision_records import Logged, OutcomeRecord
+
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 def summary_columns() -> tuple[str, ...]:
@@ -34,7 +39,7 @@ def summary_row(logged: Logged) -> tuple[str, ...]:
     """One decision as cells under `summary_columns`."""
     decision, outcome = logged.decision, logged.outcome
     return (
-        _time(decision.at),
+        utc(decision.at, date=False),
         decision.id,
         decision.request_class,
         decision.chosen,
@@ -42,8 +47,8 @@ def summary_row(logged: Logged) -> tuple[str, ...]:
         f"{decision.complexity:.2f}",
         f"{decision.propensity:.2f}",
         "" if outcome is None else f"{outcome.cost_usd:.6f}",
-        "" if outcome is None else _seconds(outcome.ttft_s),
-        "" if outcome is None else _seconds(outcome.e2e_s),
+        "" if outcome is None else seconds(outcome.ttft_s),
+        "" if outcome is None else seconds(outcome.e2e_s),
         _kept(outcome),
         ", ".join(f"{told.quality:g}" for told in logged.feedback),
     )
@@ -51,58 +56,78 @@ def summary_row(logged: Logged) -> tuple[str, ...]:
 
 def explanation(logged: Logged) -> RenderableType:
     """All that is known of one decision: candidates and terms, who fell out and why, and what came of it."""
-    decision = logged.decision
-    parts: list[RenderableType] = [_heading(decision), _candidates(decision)]
+    return Group(_heading(logged.decision), evidence_tables(logged.decision), _outcome(logged))
+
+
+def evidence_tables(decision: Decision, lows: Mapping[str, float] = _NOTHING, *, shed: bool = False) -> RenderableType:
+    """Candidates, predictions, who fell out, prices and features. `lows` are lower bounds of P(adequate) by
+    deployment, where they are known; of a request that is `shed` no candidate is the chosen one."""
+    chosen = "" if shed else decision.chosen
+    ranked = sorted(decision.candidates, key=lambda c: -c.score)
+    parts: list[RenderableType] = [_scores(ranked, chosen, lows), Text(), _predictions(ranked, chosen)]
     if decision.excluded:
-        parts.append(_excluded(decision))
+        parts += [Text(), excluded_table(decision.excluded)]
     parts += [_figures("prices", _prices(decision)), _figures("features", dict(decision.features))]
-    parts.append(_outcome(logged))
     return Group(*parts)
 
 
 def _heading(decision: Decision) -> Text:
+    model = f", asked for {decision.model}" if decision.model else ""
+    topic = f", topic {decision.topic}" if decision.topic else ""
+    use_case = f" ({decision.use_case})" if decision.use_case else ""
+    arm = f", side {decision.arm}" if decision.arm else ""
     lines = (
         f"decision {decision.id}",
-        f"  at {_time(decision.at, date=True)}, in {decision.decide_s * 1e6:.0f} us, under policy"
-        f" {decision.policy} by the {decision.picker} picker",
-        f"  request {decision.request_id} of class {decision.request_class}, tenant {decision.tenant},"
-        f" {decision.input_tokens} input tokens, complexity {decision.complexity:.3f}",
+        f"  at {utc(decision.at)}, in {decision.decide_s * 1e6:.0f} us, under policy"
+        f" {decision.policy} by the {decision.picker} picker{arm}",
+        f"  request {decision.request_id} of class {decision.request_class}{use_case}, tenant {decision.tenant}{topic}"
+        f"{model}, {decision.input_tokens} input tokens, complexity {decision.complexity:.3f}",
         f"  chose {decision.chosen} (propensity {decision.propensity:.3f}), decided by: {decision.binding}",
+        f"  because {because(decision)}",
     )
     return Text("\n".join(lines) + "\n")
 
 
-def _candidates(decision: Decision) -> Table:
-    columns = ("candidate", "score", "p", "P(SLO)", "P(adequate)", "ttft", "tpot", "e2e", "tokens", "$")
-    table = Table(*columns, "useful", "floor", "-cost", "-capacity", box=None, pad_edge=False)
-    for candidate in sorted(decision.candidates, key=lambda c: -c.score):
-        table.add_row(*map(Text, _candidate(candidate, chosen=candidate.deployment == decision.chosen)))
+def _scores(ranked: Sequence[Candidate], chosen: str, lows: Mapping[str, float]) -> Table:
+    columns = ("candidate", "score", "useful", "floor", "-cost", "-capacity", "p", "P(SLO)", "P(adequate)")
+    table = Table(*columns, *(("at least",) if lows else ()), box=None, pad_edge=False)
+    for one in ranked:
+        terms = one.terms
+        figures = (one.score, terms.useful, terms.floor, terms.cost, terms.capacity)
+        shares = (one.propensity, terms.p_slo, terms.p_adequate)
+        low = (f"{lows[one.deployment]:.3f}",) if lows else ()
+        table.add_row(_name(one, chosen), *(f"{x:.4f}" for x in figures), *(f"{x:.3f}" for x in shares), *low)
     return table
 
 
-def _candidate(candidate: Candidate, *, chosen: bool) -> tuple[str, ...]:
-    terms = candidate.terms
-    return (
-        ("* " if chosen else "  ") + candidate.deployment,
-        f"{candidate.score:.4f}",
-        f"{candidate.propensity:.3f}",
-        f"{terms.p_slo:.3f}",
-        f"{terms.p_adequate:.3f}",
-        _seconds(terms.ttft_s),
-        _seconds(terms.tpot_s),
-        _seconds(terms.e2e_s),
-        f"{terms.output_tokens:.0f}",
-        f"{terms.cost_usd:.6f}",
-        f"{terms.useful:.4f}",
-        f"{terms.floor:.4f}",
-        f"{terms.cost:.4f}",
-        f"{terms.capacity:.4f}",
-    )
+def _predictions(ranked: Sequence[Candidate], chosen: str) -> Table:
+    """Quantiles from sending, or what was expected where the log has no spread."""
+    columns = ("predicted p50/p90/p99", "ttft", "tpot", "e2e", "tokens", "$")
+    table = Table(*columns, box=None, pad_edge=False)
+    for one in ranked:
+        terms, known = one.terms, latencies(one)
+        if known is None:
+            cells = [seconds(x) for x in (terms.ttft_s, terms.tpot_s, terms.e2e_s)]
+        else:
+            cells = [_quantiles(x) for x in (known.ttft_s, known.tpot_s, known.e2e_s)]
+        table.add_row(_name(one, chosen), *cells, f"{terms.output_tokens:.0f}", f"{terms.cost_usd:.6f}")
+    return table
 
 
-def _excluded(decision: Decision) -> Table:
+def _name(candidate: Candidate, chosen: str) -> Text:
+    return Text(("* " if candidate.deployment == chosen else "  ") + candidate.deployment)
+
+
+def _quantiles(value: Quantiles) -> str:
+    """Three figures in the unit that suits the last."""
+    scale, unit = (1e3, "ms") if value.p99 < 1.0 else (1.0, "s")
+    return "/".join(f"{x * scale:.3g}" for x in (value.p50, value.p90, value.p99)) + f" {unit}"
+
+
+def excluded_table(excluded: Sequence[Exclusion]) -> Table:
+    """Who fell out, and why."""
     table = Table("fell out", "because", "", box=None, pad_edge=False)
-    for exclusion in decision.excluded:
+    for exclusion in excluded:
         table.add_row(*map(Text, ("  " + exclusion.deployment, exclusion.code, exclusion.detail)))
     return table
 
@@ -129,14 +154,14 @@ def _outcome(logged: Logged) -> Text:
         promises = ", ".join(f"{name} {'kept' if met else 'missed'}" for name, met in outcome.met)
         lines += [
             f"  {outcome.status}{code} by {outcome.deployment} ({outcome.model}), {outcome.attempts} calls",
-            f"  ttft {_seconds(outcome.ttft_s)}, tpot {_seconds(outcome.tpot_s)},"
-            f" e2e {_seconds(outcome.e2e_s)}, queue {_seconds(outcome.queue_s)},"
-            f" router {_seconds(outcome.overhead_s)}",
+            f"  ttft {seconds(outcome.ttft_s)}, tpot {seconds(outcome.tpot_s)},"
+            f" e2e {seconds(outcome.e2e_s)}, queue {seconds(outcome.queue_s)},"
+            f" router {seconds(outcome.overhead_s)}",
             f"  {outcome.input_tokens} in, {outcome.output_tokens} out, ${outcome.cost_usd:.6f}"
             f" (always large: ${outcome.baseline_cost_usd:.6f})",
             f"  promises: {promises or 'none'}",
         ]
-    lines += [f"  feedback {told.quality:g} at {_time(told.at, date=True)}" for told in logged.feedback]
+    lines += [f"  feedback {told.quality:g} at {utc(told.at)}" for told in logged.feedback]
     return Text("\n".join(("\noutcome:", *lines)))
 
 
@@ -148,11 +173,13 @@ def _kept(outcome: OutcomeRecord | None) -> str:
     return "yes" if outcome.slo_met else "no: " + ", ".join(name for name, met in outcome.met if not met)
 
 
-def _time(at: float, *, date: bool = False) -> str:
+def utc(at: float, *, date: bool = True) -> str:
+    """Wall time, in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ" if date else "%H:%M:%S")
 
 
-def _seconds(value: float | None) -> str:
+def seconds(value: float | None) -> str:
+    """A time in the unit that suits it."""
     if value is None:
         return "-"
     return f"{value * 1e3:.1f} ms" if value < 1 else f"{value:.2f} s"

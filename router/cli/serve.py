@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from router.runtime.reload import load_directory
+from router.runtime.reload import load_to_serve
 from router.settings import load_settings
 from router.wiring import House
 
@@ -41,7 +41,7 @@ def serve(
     settings = load_settings(env_file, **overrides)
     if port is not None:
         settings = settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
-    policy = load_directory(settings.policies)
+    policy = load_to_serve(settings.policies)
     run(House(settings, policy))
 
 

@@ -9,7 +9,7 @@ model's, inherits from the longest base that it contains; never from another siz
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -96,6 +96,16 @@ def best_match(name: str, known: Iterable[str]) -> str | None:
         if same and (found is None or len(base) > len(words_of(found))):
             found = other
     return found
+
+
+def lineage(name: str, bases: Mapping[str, str]) -> Iterator[str]:
+    """A model, the model it was made from, the one that was made from, and so on; none of them twice."""
+    seen: set[str] = set()
+    following: str | None = name
+    while following is not None and following not in seen:
+        seen.add(following)
+        yield following
+        following = bases.get(following)
 
 
 def _sizes(words: tuple[str, ...]) -> frozenset[str]:

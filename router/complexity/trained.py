@@ -12,14 +12,15 @@ The dense features are `features.measure` and how common the prompt's words were
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from router.complexity.estimator import Scored, best_match
+from router.complexity.estimator import Scored, best_match, lineage
 from router.complexity.features import NAMES, POSITION, USE_CASES, measure, use_case
 from router.complexity.hashing import Ids, presence, scan
 from router.complexity.heuristic import chances, difficulty
@@ -41,6 +42,7 @@ DOUBT: Final = 1.0
 """What an unseen use case takes off the lower bound, in log odds."""
 EVIDENCE: Final = ("log_words", "choices", "count_mathematics", "count_code", "count_reasoning", "chars_digit")
 
+NO_BASES: Final[Mapping[str, str]] = MappingProxyType({})
 Array = NDArray[np.float64]
 _BLEND: Final = np.array(BLEND)
 _UNSEEN: Final = len(NAMES) + RARITY.index("unseen_words")
@@ -200,15 +202,16 @@ class TrainedEstimator:
         self._tiers = {tier: at[index] for tier, index in tiers.items()}
         self._predictor = Predictor(model.inputs, model.heads.take(keep), [model.info[index] for index in keep])
 
-    def serving(self, models: Iterable[tuple[str, Tier]]) -> TrainedEstimator:
+    def serving(self, models: Iterable[tuple[str, Tier]], bases: Mapping[str, str] = NO_BASES) -> TrainedEstimator:
         """The same estimator, narrowed to the heads that these models (name, tier) need, and to heads that can be
-        compared: those fitted on the same files. Where no such set covers the models, each gets its tier's head."""
+        compared: those fitted on the same files. Where no such set covers the models, each gets its tier's head.
+        `bases` names the model that another was made from: it answers for a model that nobody has measured."""
         info = self.model.info
         known = {head.model: index for index, head in enumerate(info) if head.model is not None}
         tiers = {head.tier: index for index, head in enumerate(info) if head.tier is not None}
         found, used = {}, set()
         for name, tier in models:
-            match = best_match(name, known)
+            match = next((m for n in lineage(name, bases) if (m := best_match(n, known)) is not None), None)
             index = tiers.get(tier) if match is None else known[match]
             if match is not None:
                 found[name] = known[match]

@@ -9,43 +9,37 @@ from router.control.limits import FixedLimit
 from router.core.admission import Admission
 from router.core.attempts import RetryBudget
 from router.core.duals import Duals
-from router.core.evidence import Memory, binding
+from router.core.evidence import Hold, Memory, binding, nobody, shed
 from router.core.fleet import Fleet, Member
 from router.core.ledger import Permit
+from router.core.rollouts.rollouts import Rollouts, SavedRollouts
+from router.core.rollouts.shadow import compared
+from router.core.spending.spending import Spending
 from router.core.ticket import Ticket
 from router.core.views import Viewer
+from router.core.weigher import Weigher
 from router.domain.decision import Candidate, Decision, DecisionId, Exclusion, Prices
 from router.domain.deployment import DeploymentName, Tier
-from router.domain.errors import Expired, Rejected, RequestError
-from router.domain.events import Event, HealthChanged, LoadObserved, PolicyApplied
+from router.domain.errors import Expired
+from router.domain.events import Event, HealthChanged, LoadObserved, PolicyApplied, ShadowCompared
 from router.domain.outcome import Attempt, AttemptId
-from router.domain.request import Capability, Request
+from router.domain.request import Request
 from router.domain.slo import RequestClass
-from router.domain.view import DeploymentView, ScrapedLoad
+from router.domain.view import ScrapedLoad
+from router.learning.ceiling import Ceilings
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
 from router.policy.diff import difference
 from router.policy.policy import Policy
-from router.routing.filters import PASSING, Filter, bar, holds
+from router.policy.profiles import filled_in
+from router.routing.filters import holds
 from router.routing.need import Need
 from router.routing.profile import Profile, standard
 
-_NEVER_FITS = frozenset({"lacks_capability", "context_too_long", "exceeds_quota"})
+_OBSERVED_EVERY = 10
+"""Heartbeats from one telling of the sides of rollouts to the next."""
 
-
-_SCOPES = 1024
-
-Scope = tuple[tuple[Member, ...], tuple[Exclusion, ...]]
-Lane = tuple[frozenset[str], float | None]
-
-
-class Hold:
-    """Nothing may take the request right now, but something may soon."""
-
-    __slots__ = ("excluded",)
-
-    def __init__(self, excluded: list[Exclusion]) -> None:
-        self.excluded = excluded
+Lane = tuple[frozenset[str], float | None, str]
 
 
 class Controller:
@@ -65,33 +59,51 @@ class Controller:
         self.fleet = Fleet(policy.deployments, policy.bounds)
         self.lengths = LengthModel()
         self.qualities = QualityModel()
+        self.ceilings = Ceilings()
         self.duals = Duals(policy)
         self.memory = Memory()
         self.retries = RetryBudget()
-        self._viewer = Viewer(self.lengths, self.qualities)
-        self._rng = rng
+        self._viewer = Viewer(self.lengths, self.qualities, self.ceilings)
+        self.spending = Spending(self._viewer)
+        self._weigher = Weigher(self.fleet, self.profile, self.duals, self._viewer, self.spending)
+        self._rng, self._shadow_rng = rng, Random(0)
         self._name = name
-        self._count = 0
-        self._adopt(policy)
+        self._count = self._beats = 0
+        self.rollouts = Rollouts(policy)
+        self._adopt()
 
-    def _adopt(self, policy: Policy) -> None:
-        self.policy = policy
-        self._scopes: dict[tuple[str, str, str | None, frozenset[Capability]], Scope] = {}
-        self._admission = Admission(policy, self.estimator)
+    @property
+    def policy(self) -> Policy:
+        """The snapshot in force; an edit that is on its way by a rollout stands beside it."""
+        return self.rollouts.policy
+
+    def _adopt(self) -> None:
+        policy = self.policy
+        self._weigher.forget()
+        self._admission = Admission(policy, self.rollouts, self.estimator)
+        self.duals.adopt(policy, self.rollouts.classes())
+        self.spending.adopt(policy.classes)
         tpots = [c.objectives.tpot.threshold_s for c in policy.classes if c.objectives.tpot is not None]
         self._tightest_tpot = min(tpots, default=None)
         large = [d.price for d in policy.deployments if d.tier is Tier.LARGE and d.price.output_usd_per_mtok > 0.0]
         self.reference_price = min(large, key=lambda p: p.output_usd_per_mtok, default=None)
 
-    def apply(self, policy: Policy, *, at: float) -> list[Event]:
-        """Swap the policy; requests in flight end under the one they began with."""
-        old = self.policy
+    def apply(self, policy: Policy, *, now: float, at: float) -> list[Event]:
+        """Take up an edit, at once or by the rollouts of its classes; requests in flight end under the snapshot they
+        began with."""
+        old = self.rollouts.written
         if policy.digest == old.digest:
             return []
+        events = self.rollouts.take_up(policy, now=now, at=at)
         self.fleet.change(policy.deployments, policy.bounds)
-        self.duals.adopt(policy)
-        self._adopt(policy)
-        return [PolicyApplied(old.digest, policy.digest, tuple(difference(old, policy)), at)]
+        self._adopt()
+        return [PolicyApplied(old.digest, policy.digest, tuple(difference(old, policy)), at), *events]
+
+    def resume(self, saved: SavedRollouts, *, now: float, at: float) -> list[Event]:
+        """Take up rollouts where an earlier life of the process left them."""
+        events = self.rollouts.resume(saved, now=now, at=at)
+        self._adopt()
+        return events
 
     def admit(self, request: Request, *, now: float) -> Ticket:
         """Class, features, complexity, deadline; raises `RequestError` or `Expired`."""
@@ -101,29 +113,24 @@ class Controller:
         """Pick a deployment, or say that none has room yet; raises `Rejected`, `Expired` or `RequestError`."""
         if ticket.deadline is not None and ticket.deadline <= now:
             raise Expired("the deadline passed before a deployment had room")
-        profile, need = self.profile, self._need(ticket, now)
-        members, barred = self._scope(ticket)
-        views: list[DeploymentView] = []
-        candidates: list[Candidate] = []
-        excluded = list(barred)
-        for member in members:
-            view = self._viewer.view(member, ticket, now=now)
-            why = _excluded(view, need, profile.filters)
-            if why is None:
-                views.append(view)
-                candidates.append(profile.scorer(view, need))
-            else:
-                excluded.append(why)
-            if not ticket.looked and (why is None or why.code == "at_limit"):
-                member.price.observe(view.pressure if _is_used(view) else 0.0)
+        need = self._weigher.need(ticket, now)
+        if ticket.held_since is not None:
+            if need.purse is not None and need.purse.is_shut:
+                self.spending.on_weighed(ticket.request_class.name, need.purse, served=False)
+                return Hold((), for_budget=True)
+            ticket.release(now)
+            need = self._weigher.need(ticket, now)
+        views, candidates, excluded = self._weigher.weigh(ticket, need, observe=not ticket.looked)
         ticket.looked = True
+        if need.purse is not None and not ticket.tried:
+            self.spending.on_weighed(ticket.request_class.name, need.purse, served=bool(candidates))
         if not candidates:
-            return _none(excluded)
-        index, probabilities = profile.picker.pick(candidates, views, need, rng=self._rng)
+            return nobody(excluded, need.purse)
+        index, probabilities = self.profile.picker.pick(candidates, views, need, rng=self._rng)
         if index is None:
-            raise _shed(candidates)
+            raise shed(candidates)
         weighed = tuple(
-            Candidate(c.deployment, c.score, c.terms, p) if p else c
+            Candidate(c.deployment, c.score, c.terms, p, c.spread) if p else c
             for c, p in zip(candidates, probabilities, strict=True)
         )
         self.duals.on_decided(ticket, views[index], views, now=now)
@@ -132,32 +139,12 @@ class Controller:
         ticket.decision, ticket.view = decision, views[index]
         return decision
 
-    def _scope(self, ticket: Ticket) -> Scope:
-        """Who may serve by class, name and ability, and why the others may not; the same for requests of one kind. A
-        request that began under an older policy keeps that policy's class."""
-        forced, needs = ticket.forced, ticket.request.needs
-        key = (ticket.policy.digest, ticket.request_class.name, forced, needs)
-        scope = self._scopes.get(key)
-        if scope is None:
-            pairs = [(m, bar(m.deployment, forced, needs, ticket.request_class)) for m in self.fleet.members.values()]
-            scope = tuple(m for m, why in pairs if why is None), tuple(why for _, why in pairs if why is not None)
-            if len(self._scopes) >= _SCOPES:
-                self._scopes.clear()
-            self._scopes[key] = scope
-        return scope
-
-    def _need(self, ticket: Ticket, now: float) -> Need:
-        request_class = ticket.request_class
-        return Need(
-            ticket.request,
-            request_class,
-            now,
-            now - ticket.request.arrived,
-            self.duals.floor(request_class),
-            self.duals.usd(request_class),
-            ticket.tried,
-            not self.profile.paced,
-        )
+    def compare(self, ticket: Ticket, *, now: float) -> ShadowCompared | None:
+        """What an edit in the shadow would have decided just now, where there is one."""
+        if ticket.shadow is None:
+            return None
+        other = self._admission.ticket(ticket.request, ticket.shadow.placed, ticket.scored)
+        return compared(ticket, other, self._weigher, self._shadow_rng, now=now)
 
     def _decision(
         self,
@@ -175,7 +162,7 @@ class Controller:
             request_id=request.id,
             request_class=ticket.request_class.name,
             tenant=request.tenant,
-            at=request.at + need.waited_s,
+            at=request.at + (need.now - request.arrived),
             now=need.now,
             policy=ticket.policy.digest,
             picker=self.profile.picker.name,
@@ -185,9 +172,16 @@ class Controller:
             excluded=excluded,
             chosen=weighed[index].deployment,
             propensity=weighed[index].propensity,
-            binding=binding(weighed, index, ticket.forced),
+            binding=binding(weighed, index, ticket.forced, excluded if need.tried else ()),
             prices=prices,
             input_tokens=request.input_tokens,
+            arm=ticket.arm,
+            use_case=ticket.scored.use_case,
+            topic=request.topic,
+            model=request.model,
+            asked_class=request.request_class,
+            waited_s=need.waited_s,
+            deadline_s=None if request.deadline is None else request.deadline - request.arrived,
         )
 
     def start(self, ticket: Ticket, *, now: float) -> tuple[Attempt, Permit]:
@@ -197,7 +191,8 @@ class Controller:
         assert view is not None
         ticket.attempts += 1
         request_class, request = ticket.request_class, ticket.request
-        parameters = request_class.parameters
+        max_tokens = self._viewer.max_tokens(ticket, view.deployment.model)
+        filled = filled_in(ticket.parameters, request, view.deployment, max_tokens)
         attempt = Attempt(
             id=AttemptId(f"{decision.id}.{ticket.attempts}"),
             decision_id=decision.id,
@@ -207,9 +202,10 @@ class Controller:
             started=now,
             deadline=ticket.deadline,
             stream=request.stream or _is_watched(request_class),
-            max_tokens=parameters.max_tokens if request.max_tokens is None else None,
-            temperature=parameters.temperature,
-            top_p=parameters.top_p,
+            max_tokens=filled.max_tokens,
+            temperature=filled.temperature,
+            top_p=filled.top_p,
+            top_k=filled.top_k,
         )
         member = self.fleet.members[view.deployment.name]
         permit = Permit(
@@ -220,17 +216,22 @@ class Controller:
             expected_tokens=view.output_tokens,
         )
         member.open(permit, view, now=now)
+        if request_class.budget.usd_per_day is not None:
+            self.spending.reserve(ticket, attempt, now=now)
         self.memory.remember(ticket, view)
         return attempt, permit
 
     def routable(self, ticket: Ticket) -> frozenset[str]:
         """Deployments that may serve the ticket as far as its class, its sender and its size allow."""
-        members, _ = self._scope(ticket)
+        members, _ = self._weigher.scope(ticket)
         return frozenset(m.deployment.name for m in members if holds(m.deployment, ticket.request))
 
     def lane(self, ticket: Ticket) -> Lane:
-        """What those who wait for the same have in common: who may still serve them, and what it may cost."""
-        return self.routable(ticket) - ticket.tried, ticket.request_class.budget.usd_per_request
+        """What those who wait for the same have in common: who may still serve them, and what it may cost; and their
+        class, where it has a budget of the day, with what becomes of them when that is spent."""
+        budget, name = ticket.request_class.budget, ticket.request_class.name
+        own = "" if budget.usd_per_day is None else f"{name} {budget.when_spent}"
+        return self.routable(ticket) - ticket.tried, budget.usd_per_request, own
 
     def on_load(self, load: ScrapedLoad) -> None:
         """A server told its own load: what of it is not ours is added to what we see."""
@@ -238,16 +239,27 @@ class Controller:
         if member is not None:
             member.account.on_scraped(load.running + load.waiting, load.observed)
 
-    def tick(self, *, now: float) -> list[Event]:
-        """Overdue calls, limits and prices; a few times a second."""
+    def tick(self, *, now: float, at: float) -> list[Event]:
+        """Overdue calls, limits, prices and rollouts; a few times a second. `at` is the wall time of `now`."""
         members = self.fleet.members.values()
         events = self.duals.tick(members, now=now)
+        events += self._roll_out(now=now, at=at)
+        events += self.spending.tick(now=now, at=at)
         for member in members:
             update = member.beat(self._tightest_tpot, now=now)
             if update is not None:
                 events.append(update)
             events += self.health(member)
             events.append(_observed(member, now))
+        return events
+
+    def _roll_out(self, *, now: float, at: float) -> list[Event]:
+        events = self.rollouts.tick(now=now, at=at)
+        if events:
+            self._adopt()
+        if self._beats % _OBSERVED_EVERY == 0:
+            events += self.rollouts.observed()
+        self._beats += 1
         return events
 
     @staticmethod
@@ -260,45 +272,10 @@ class Controller:
         return [HealthChanged(member.deployment.name, old.value, new.value, member.circuit.reason)]
 
 
-def _excluded(view: DeploymentView, need: Need, filters: tuple[Filter, ...]) -> Exclusion | None:
-    for test in filters:
-        why = test(view, need)
-        if why is not None:
-            return why
-    return None
-
-
 def _is_watched(request_class: RequestClass) -> bool:
     """Whether tokens must be seen as they come: for what is promised of them, or to tell silence from a long answer."""
     objectives = request_class.objectives
     return objectives.ttft is not None or objectives.tpot is not None or request_class.hedge_after_s is not None
-
-
-def _is_used(view: DeploymentView) -> bool:
-    """Whether anything is in flight there: what is idle is not scarce, however slow it is."""
-    return view.load.sequences > 0 or view.load.waiting_sequences > 0
-
-
-def _none(excluded: list[Exclusion]) -> Hold:
-    codes = {e.code for e in excluded}
-    if codes & PASSING:
-        return Hold(excluded)
-    details = "; ".join(f"{e.deployment}: {e.detail}" for e in excluded if e.code != "not_allowed")
-    if codes & _NEVER_FITS and codes <= _NEVER_FITS | {"not_allowed"}:
-        raise RequestError(f"no deployment can take this request: {details}", code="unsupported")
-    if "too_dear" in codes:
-        raise Rejected(f"no deployment is cheap enough for this request: {details}", code="over_budget")
-    raise Rejected(f"no deployment may serve this request: {details or 'the class allows none'}", code="no_deployment")
-
-
-def _shed(candidates: list[Candidate]) -> Rejected:
-    best = max(candidates, key=lambda c: c.score)
-    return Rejected(
-        f"no deployment can answer well enough in time: best is {best.deployment} with P(in SLO) "
-        f"{best.terms.p_slo:.2f} and P(adequate) {best.terms.p_adequate:.2f}",
-        code="overloaded",
-        retry_after_s=1.0,
-    )
 
 
 def _observed(member: Member, now: float) -> LoadObserved:

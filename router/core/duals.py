@@ -29,21 +29,27 @@ class Duals:
         self._told: dict[tuple[str, str], float] = {}
         self._scarcity: dict[str, float] = {}
         """By class, the highest capacity price among the deployments that may serve it."""
-        self.adopt(policy)
+        self.adopt(policy, policy.classes)
 
-    def adopt(self, policy: Policy) -> None:
-        """Take a policy's floors and bounds; a class that stays keeps its price."""
+    def adopt(self, policy: Policy, classes: Sequence[RequestClass]) -> None:
+        """Take a policy's bounds and the floors of all classes that decisions are made under. A class that stays keeps
+        its price; two sides of a rollout share it, but where their floors differ."""
         self._usd_per_useful = policy.usd_per_useful
-        self._classes = tuple(c for c in policy.classes if c.floor is not None)
-        floors = {}
-        for request_class in policy.classes:
-            if request_class.floor is None:
-                continue
-            fresh = FloorPrice(request_class.floor, high=policy.bounds.floor_price_max)
-            old = self.floors.get(request_class.name)
-            if old is not None:
-                fresh.value = min(old.value, fresh.high)
-            floors[request_class.name] = fresh
+        self._classes = tuple(c for c in classes if c.floor is not None)
+        self._floor_of: dict[int, FloorPrice] = {}
+        floors: dict[str, FloorPrice] = {}
+        for request_class in self._classes:
+            assert request_class.floor is not None
+            key = request_class.name
+            if key in floors and floors[key].floor != request_class.floor:
+                key = f"{key}@{request_class.floor.ratio:g}"
+            if key not in floors:
+                fresh = FloorPrice(request_class.floor, high=policy.bounds.floor_price_max)
+                old = self.floors.get(key)
+                if old is not None:
+                    fresh.value = min(old.value, fresh.high)
+                floors[key] = fresh
+            self._floor_of[id(request_class)] = floors[key]
         self.floors = floors
         kept = {c.name for c in policy.classes} | {d.name for d in policy.deployments}
         self._dearest = {n: e for n, e in self._dearest.items() if n in kept}
@@ -51,12 +57,17 @@ class Duals:
 
     def floor(self, request_class: RequestClass) -> float:
         """Price of a unit of adequacy above the floor. Where the floor may give, it gives as capacity runs short."""
-        price = self.floors.get(request_class.name)
+        price = self._price_of(request_class)
         if price is None:
             return 0.0
         if price.under_overload is FloorUnderOverload.DEGRADE:
             return price.value * max(1.0 - self._scarcity.get(request_class.name, 0.0) / _SCARCE, 0.0)
         return price.value
+
+    def _price_of(self, request_class: RequestClass) -> FloorPrice | None:
+        """The floor price of a class as it is now; by name for a request that began under an older policy."""
+        found = self._floor_of.get(id(request_class))
+        return self.floors.get(request_class.name) if found is None else found
 
     def usd(self, request_class: RequestClass) -> float:
         """Useful answers a dollar buys; where least cost is the goal, the dearest candidate's call costs one."""
@@ -71,7 +82,7 @@ class Duals:
     ) -> None:
         """A request is going to be served by `chosen` out of `views`. What a sender forced does not count."""
         request_class = ticket.request_class
-        floor = self.floors.get(request_class.name)
+        floor = self._price_of(request_class)
         if floor is not None and ticket.forced is None and ticket.floor_counted is None:
             best = max(view.p_adequate for view in views)
             ticket.floor_counted = chosen.p_adequate if floor.on_served(chosen.p_adequate, best) else None
@@ -83,7 +94,7 @@ class Duals:
 
     def on_ended(self, ticket: Ticket, p_adequate: float | None) -> None:
         """A request has been served as well as `p_adequate`, or not at all: set right what was counted."""
-        floor, counted = self.floors.get(ticket.request_class.name), ticket.floor_counted
+        floor, counted = self._price_of(ticket.request_class), ticket.floor_counted
         if floor is not None and counted is not None and p_adequate != counted:
             floor.on_changed(counted, p_adequate)
 

@@ -1,4 +1,4 @@
-"""What is kept of a decision: the constraint that decided it, and what late feedback will need."""
+"""What is kept of a decision: what decided it, why nobody could serve, and what late feedback will need."""
 
 from __future__ import annotations
 
@@ -8,10 +8,29 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from router.core.ticket import Ticket
-from router.domain.decision import Candidate
+from router.domain.decision import Candidate, Exclusion
+from router.domain.errors import Rejected, RequestError
+from router.domain.slo import WhenSpent
 from router.domain.view import DeploymentView
+from router.routing.fallback import LATER
+from router.routing.filters import PASSING
+from router.routing.need import Purse
 
 _MAX_REMEMBERED = 100_000
+
+
+_NEVER_FITS = frozenset({"lacks_capability", "context_too_long", "exceeds_quota", "wrong_residency"})
+
+
+class Hold:
+    """Nothing may take the request right now, but something may soon."""
+
+    __slots__ = ("excluded", "for_budget")
+
+    def __init__(self, excluded: Sequence[Exclusion], *, for_budget: bool = False) -> None:
+        self.excluded = excluded
+        self.for_budget = for_budget
+        """Only the budget of the day keeps it: it waits for the next one."""
 
 
 class Remembered(Struct, frozen=True, gc=False):
@@ -22,6 +41,7 @@ class Remembered(Struct, frozen=True, gc=False):
     estimate: float
     request_class: str
     deployment: str
+    arm: str = ""
 
 
 class Memory:
@@ -38,7 +58,7 @@ class Memory:
         deployment = view.deployment
         estimate = ticket.scored.of(deployment.model, deployment.tier)
         self._by_id[decision.id] = Remembered(
-            deployment.model, ticket.scored.use_case, estimate, decision.request_class, deployment.name
+            deployment.model, ticket.scored.use_case, estimate, decision.request_class, deployment.name, ticket.arm
         )
         if len(self._by_id) > self._most:
             self._by_id.popitem(last=False)
@@ -48,13 +68,18 @@ class Memory:
         return self._by_id.pop(decision_id, None)
 
 
-def binding(candidates: Sequence[Candidate], chosen: int, forced: str | None) -> str:
-    """The constraint that decided: `forced`, `only`, `explored`, or the term that put the pick before the runner-up.
+def binding(
+    candidates: Sequence[Candidate], chosen: int, forced: str | None, excluded: Sequence[Exclusion] = ()
+) -> str:
+    """The constraint that decided: `forced`, `fallback` (an order kept out some of the `excluded`), `only`, `explored`,
+    or the term that put the pick before the runner-up.
 
     Terms: `slo`, `quality`, `floor`, `cost`, `capacity`.
     """
     if forced is not None:
         return "forced"
+    if any(e.code == LATER for e in excluded):
+        return "fallback"
     if len(candidates) == 1:
         return "only"
     mine = candidates[chosen]
@@ -71,3 +96,42 @@ def binding(candidates: Sequence[Candidate], chosen: int, forced: str | None) ->
         "capacity": b.capacity - a.capacity,
     }
     return max(gains, key=lambda k: gains[k])
+
+
+def nobody(excluded: Sequence[Exclusion], purse: Purse | None = None) -> Hold:
+    """No candidate is left: wait, where what keeps them out passes; else raises why, for the sender."""
+    codes = {e.code for e in excluded}
+    if codes & PASSING:
+        return Hold(excluded)
+    if purse is not None and "budget_spent" in codes:
+        if purse.when_spent is WhenSpent.QUEUE:
+            return Hold(excluded, for_budget=True)
+        raise _spent(purse)
+    details = "; ".join(f"{e.deployment}: {e.detail}" for e in excluded if e.code != "not_allowed")
+    if codes & _NEVER_FITS and codes <= _NEVER_FITS | {"not_allowed"}:
+        raise RequestError(f"no deployment can take this request: {details}", code="unsupported")
+    if "too_dear" in codes:
+        raise Rejected(f"no deployment is cheap enough for this request: {details}", code="over_budget")
+    raise Rejected(f"no deployment may serve this request: {details or 'the class allows none'}", code="no_deployment")
+
+
+def _spent(purse: Purse) -> Rejected:
+    """The refusal of a class whose budget of the day does not hold another call."""
+    least = min(purse.short.values())
+    return Rejected(
+        f"the budget of this request's class is spent for today: a call may cost USD {least:.6f}, and of the budget "
+        f"there are {purse.stand()}",
+        code="insufficient_quota",
+        retry_after_s=purse.resets_s,
+    )
+
+
+def shed(candidates: Sequence[Candidate]) -> Rejected:
+    """No candidate is worth it: the refusal of a sheddable request."""
+    best = max(candidates, key=lambda c: c.score)
+    return Rejected(
+        f"no deployment can answer well enough in time: best is {best.deployment} with P(in SLO) "
+        f"{best.terms.p_slo:.2f} and P(adequate) {best.terms.p_adequate:.2f}",
+        code="overloaded",
+        retry_after_s=1.0,
+    )

@@ -6,10 +6,12 @@ from router.core.controller import Controller
 from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.domain.errors import RouterError
-from router.domain.events import AttemptEnded, Event, FeedbackReceived, RequestEnded
-from router.domain.outcome import Ending, Outcome
+from router.domain.events import CACHE, AttemptEnded, Event, FeedbackReceived, RequestEnded
+from router.domain.outcome import Ending, Outcome, Receipt, Usage
+from router.domain.request import Capability
 from router.slo.judge import judge
 
+_CLIENT_GONE = "client_gone"
 _MUTE_TIMES, _MUTE_S = 3.0, 1.0
 """Silence past this many times what was predicted, and a second, is an illness of the deployment, not a long queue;
 no second is given to a call that another overtook."""
@@ -59,6 +61,8 @@ class Feedback:
         attempt, member, now = outcome.attempt, permit.member, outcome.ended
         ticket.cost_usd += outcome.cost_usd
         member.account.close(permit)
+        if ticket.request_class.budget.usd_per_day is not None:
+            self._controller.spending.settle(ticket.request_class.name, outcome)
         if member.quota is not None:
             member.quota.settle(permit.expected_tokens, outcome.output_tokens)
         if outcome.ending is Ending.COMPLETED:
@@ -74,7 +78,21 @@ class Feedback:
             member.circuit.on_withdrawn(attempt.id)
         if attempt.number == 1:
             self._controller.retries.on_first()
-        return [_ended(ticket, outcome, batch_wait_s, network_s), *self._controller.health(member)]
+        ended = _ended(ticket, outcome, batch_wait_s, network_s)
+        return [ended, *self._learn_ceiling(ticket, outcome), *self._controller.health(member)]
+
+    def _learn_ceiling(self, ticket: Ticket, outcome: Outcome) -> list[Event]:
+        """How long an answer got, where a ceiling is learned. What the sender's own bound or the context window cut
+        tells nothing of it, and several choices are counted together."""
+        terms, attempt = ticket.parameters.ceiling, outcome.attempt
+        if terms is None or outcome.ending is not Ending.COMPLETED or ticket.parameters.max_tokens is not None:
+            return []
+        cut = outcome.finish_reason == "length"
+        if (cut and attempt.max_tokens is None) or Capability.CHOICES in attempt.request.needs:
+            return []
+        name, model = ticket.request_class.name, attempt.deployment.model
+        moved = self._controller.ceilings.observe(name, model, terms, outcome.output_tokens, cut=cut)
+        return [] if moved is None else [moved]
 
     def _learn(self, ticket: Ticket, permit: Permit, outcome: Outcome) -> None:
         member, attempt, now = permit.member, outcome.attempt, outcome.ended
@@ -99,7 +117,11 @@ class Feedback:
         served = done.attempt.deployment if done is not None else None
         if served is None and ticket.view is not None:
             served = ticket.view.deployment
-        self._controller.duals.on_ended(ticket, self._served_well(ticket, done) if answered else None)
+        p_adequate = self._served_well(ticket, done) if answered else None
+        self._controller.duals.on_ended(ticket, p_adequate)
+        slo_met = answered and all(ok for _, ok in met)
+        if ticket.evidence is not None and (error is None or error.code != _CLIENT_GONE):
+            ticket.evidence.on_ended(met, slo_met, p_adequate, ticket.cost_usd, now=now)
         output = done.output_tokens if done is not None else 0
         tokens = done.input_tokens if done is not None else request.input_tokens
         reference = self._controller.reference_price
@@ -123,9 +145,56 @@ class Feedback:
             cost_usd=ticket.cost_usd,
             baseline_cost_usd=reference.cost_usd(tokens, output) if reference is not None and answered else 0.0,
             met=met,
-            slo_met=answered and all(ok for _, ok in met),
+            slo_met=slo_met,
             at=request.at + e2e,
+            arm=ticket.arm,
+            p_adequate=p_adequate,
+            answer_cost_usd=0.0 if done is None else done.cost_usd,
         )
+
+    def on_given(
+        self, ticket: Ticket, receipt: Receipt, usage: Usage, *, model: str, p_adequate: float | None, now: float
+    ) -> RequestEnded:
+        """The request was given an answer that was made for an earlier one. Its promises are judged like any other's,
+        but it is no evidence for a side of a rollout: it tells nothing new of the deployments, and would hide what
+        those that are called do. It counts for no deployment either, but for `CACHE`."""
+        request = ticket.request
+        waited_s = now - request.arrived
+        met = judge(ticket.request_class.objectives, ttft_s=receipt.ttft_s, tpot_s=0.0, e2e_s=waited_s, answered=True)
+        reference = self._controller.reference_price
+        baseline_usd = 0.0 if reference is None else reference.cost_usd(usage.input_tokens, usage.output_tokens)
+        return RequestEnded(
+            request=request,
+            request_class=ticket.request_class.name,
+            decision_id=receipt.decision_id,
+            deployment=CACHE,
+            model=model,
+            tier="",
+            status="completed",
+            code=None,
+            attempts=receipt.attempts,
+            ttft_s=receipt.ttft_s,
+            tpot_s=0.0,
+            e2e_s=waited_s,
+            queue_s=receipt.queue_s,
+            overhead_s=receipt.overhead_s,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_usd=0.0,
+            baseline_cost_usd=baseline_usd,
+            met=met,
+            slo_met=all(ok for _, ok in met),
+            at=request.at + waited_s,
+            arm=ticket.arm,
+            p_adequate=p_adequate,
+        )
+
+    @staticmethod
+    def on_refused(ticket: Ticket, error: RouterError, *, now: float) -> None:
+        """The request was refused before any call. A side of a rollout does not pass by refusing: no promise counts
+        as kept."""
+        if ticket.evidence is not None and error.code != _CLIENT_GONE:
+            ticket.evidence.on_refused(now=now)
 
     @staticmethod
     def _served_well(ticket: Ticket, done: Outcome | None) -> float | None:
@@ -140,6 +209,9 @@ class Feedback:
         known = self._controller.memory.recall(decision_id)
         if known is None:
             return FeedbackReceived(decision_id, quality, False)
+        evidence = self._controller.rollouts.evidence(known.request_class, known.arm) if known.arm else None
+        if evidence is not None:
+            evidence.on_quality(adequate)
         self._controller.qualities.observe(known.estimate, known.model, known.use_case, adequate)
         return FeedbackReceived(decision_id, quality, True, known.request_class, known.model)
 

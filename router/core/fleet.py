@@ -11,7 +11,8 @@ from router.core.ledger import Account, Permit
 from router.domain.deployment import Deployment, DeploymentName, Kind
 from router.domain.events import LimitUpdate
 from router.domain.view import DeploymentView
-from router.learning.latency import LatencyModel
+from router.learning.latency import BATCH_SIGMA, E2E_SIGMA, LatencyModel
+from router.policy.meaning.fleet import keeps_learned
 from router.policy.policy import Bounds
 from router.slo.pacing import CapacityPrice
 from router.stats.ewma import Ewma
@@ -40,6 +41,16 @@ class Member:
         self.limit = _limit(deployment, bounds)
         self.quota = None if deployment.quota is None else Quota(deployment.quota)
         self.batch = _tuner(deployment, bounds)
+        self.spread = self.latency.spread(self._e2e_sigma)
+
+    @property
+    def _e2e_sigma(self) -> float:
+        return E2E_SIGMA if self.batch is None else BATCH_SIGMA
+
+    def restore(self, latency: dict[str, list[float]]) -> None:
+        """Take up what a checkpoint kept of the latency model."""
+        self.latency.restore(latency)
+        self.spread = self.latency.spread(self._e2e_sigma)
 
     def adopt(self, deployment: Deployment, bounds: Bounds) -> None:
         """Take the operator's word on what changed; everything learned stays."""
@@ -67,6 +78,9 @@ class Member:
         account = self.account
         self._notice_overdue(now)
         self.latency.relax(now=now)
+        spread = self.latency.spread(self._e2e_sigma)
+        if spread != self.spread:
+            self.spread = spread
         account.remember(now)
         account.relax(now)
         context = account.context_tokens / account.decoding if account.decoding else _TYPICAL_CONTEXT_TOKENS
@@ -115,16 +129,12 @@ class Fleet:
         members: dict[DeploymentName, Member] = {}
         for deployment in deployments:
             old = self.members.get(deployment.name)
-            if old is not None and _same_thing(old.deployment, deployment):
+            if old is not None and keeps_learned(old.deployment, deployment):
                 old.adopt(deployment, bounds)
                 members[deployment.name] = old
             else:
                 members[deployment.name] = Member(deployment, bounds)
         self.members = members
-
-
-def _same_thing(old: Deployment, new: Deployment) -> bool:
-    return old.address == new.address and old.model == new.model and old.kind == new.kind and old.step == new.step
 
 
 def _limit_bounds(deployment: Deployment, bounds: Bounds) -> tuple[float, float]:

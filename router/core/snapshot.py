@@ -7,6 +7,8 @@ from random import Random
 from msgspec import Struct, json
 
 from router.core.controller import Controller
+from router.core.rollouts.rollouts import SavedRollouts
+from router.core.spending.account import Books
 from router.domain.deployment import DeploymentName
 from router.domain.errors import RouterError
 
@@ -16,7 +18,8 @@ Table = dict[str, list[float]]
 
 
 class Snapshot(Struct, frozen=True):
-    """The learned state. `latency` is by deployment, with the model it was learned on."""
+    """The learned state. `latency` is by deployment, with the model it was learned on; `rollouts` are taken up apart,
+    by `Controller.resume`, for that has events to tell."""
 
     version: int
     policy: str
@@ -26,6 +29,9 @@ class Snapshot(Struct, frozen=True):
     qualities: Table
     floors: dict[str, float]
     capacity: dict[str, float]
+    rollouts: SavedRollouts = SavedRollouts()
+    spending: dict[str, Books] = {}
+    ceilings: Table = {}
 
 
 def take(controller: Controller, *, at: float) -> bytes:
@@ -39,8 +45,11 @@ def take(controller: Controller, *, at: float) -> bytes:
             latency={n: (m.deployment.model, m.latency.state()) for n, m in members.items()},
             lengths=controller.lengths.state(),
             qualities=controller.qualities.state(),
+            ceilings=controller.ceilings.state(),
             floors={n: f.value for n, f in controller.duals.floors.items()},
             capacity={n: m.price.integral for n, m in members.items()},
+            rollouts=controller.rollouts.saved(),
+            spending=controller.spending.books(),
         )
     )
 
@@ -64,9 +73,11 @@ def _take_up(controller: Controller, snapshot: Snapshot) -> None:
     for name, (model, state) in snapshot.latency.items():
         member = controller.fleet.members.get(DeploymentName(name))
         if member is not None and member.deployment.model == model:
-            member.latency.restore(state)
+            member.restore(state)
     controller.lengths.restore(snapshot.lengths)
     controller.qualities.restore(snapshot.qualities)
+    controller.spending.restore(snapshot.spending)
+    controller.ceilings.restore(snapshot.ceilings)
     for name, value in snapshot.floors.items():
         floor = controller.duals.floors.get(name)
         if floor is not None:

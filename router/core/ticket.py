@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from router.complexity.estimator import Scored
+from router.core.rollouts.placed import Placed
 from router.domain.decision import Decision
 from router.domain.request import Request
-from router.domain.slo import RequestClass
+from router.domain.slo import Parameters
 from router.domain.view import DeploymentView
-from router.policy.policy import Policy
 
 
 class Ticket:
@@ -15,18 +15,23 @@ class Ticket:
 
     __slots__ = (
         "aim",
+        "arm",
         "attempts",
+        "began",
         "cost_usd",
         "deadline",
         "decision",
+        "evidence",
         "first_queue_s",
         "first_sent",
         "first_token",
         "floor_counted",
         "forced",
+        "held_since",
         "lengths",
         "looked",
         "max_tokens",
+        "parameters",
         "policy",
         "qualities",
         "queue_s",
@@ -34,6 +39,8 @@ class Ticket:
         "request",
         "request_class",
         "scored",
+        "shadow",
+        "shaped",
         "tried",
         "view",
     )
@@ -42,23 +49,27 @@ class Ticket:
         self,
         request: Request,
         *,
-        request_class: RequestClass,
+        placed: Placed,
         scored: Scored,
-        policy: Policy,
+        parameters: Parameters,
         forced: str | None,
         deadline: float | None,
         aim: float | None,
     ) -> None:
         self.request = request
-        self.request_class = request_class
+        self.request_class = placed.request_class
         self.scored = scored
-        self.policy = policy
+        self.policy = placed.policy
+        self.arm, self.evidence, self.shadow = placed.arm, placed.evidence, placed.shadow
         self.forced = forced
         self.deadline = deadline
         """Past it there is no answer."""
         self.aim = aim
         """What is aimed at: the deadline, or one that may be missed."""
-        self.max_tokens = request.max_tokens or request_class.parameters.max_tokens
+        self.parameters = parameters
+        """What is filled in where the request is silent."""
+        self.max_tokens = request.max_tokens or parameters.max_tokens
+        """Fixed by the sender or the class; `None` where it is learned by model, or nothing bounds the answer."""
         self.qualities: dict[str, tuple[float, float]] = {}
         self.lengths: dict[str, float] = {}
         self.looked = False
@@ -73,6 +84,13 @@ class Ticket:
         self.first_token: float | None = None
         self.queue_s = 0.0
         self.queued = False
+        self.began = request.arrived
+        """When the time of its objectives began to run, as far as decisions go: waiting for a budget is left out. What
+        is measured and judged counts from arrival."""
+        self.held_since: float | None = None
+        """Since when nothing but the budget of the day keeps it."""
+        self.shaped: tuple[tuple[str, int], ...] = ()
+        """What was changed in the request before it is sent on, and the input tokens that it saves."""
 
     @property
     def priority(self) -> int:
@@ -86,6 +104,17 @@ class Ticket:
             self.first_sent, self.first_queue_s = now, self.queue_s
 
     @property
+    def was_held(self) -> bool:
+        """Whether it has waited for a budget, or does."""
+        return self.held_since is not None or self.began > self.request.arrived
+
+    def release(self, now: float) -> None:
+        """There is a budget again."""
+        if self.held_since is not None:
+            self.began += now - self.held_since
+            self.held_since = None
+
+    @property
     def overhead_s(self) -> float:
         """Seconds from arrival to the first call that were neither waiting for room nor anybody else's."""
         if self.first_sent is None:
@@ -95,5 +124,5 @@ class Ticket:
     def due(self) -> float:
         """When the queue must have let it go: the deadline, or the TTFT objective, or never."""
         ttft = self.request_class.objectives.ttft
-        due = float("inf") if ttft is None else self.request.arrived + ttft.threshold_s
+        due = float("inf") if ttft is None else self.began + ttft.threshold_s
         return due if self.aim is None else min(due, self.aim)

@@ -8,13 +8,12 @@ from router.core.fleet import Member
 from router.core.ticket import Ticket
 from router.domain.slo import Objectives
 from router.domain.view import DeploymentView, Load
+from router.learning.ceiling import Ceilings
+from router.learning.latency import BATCH_SIGMA, E2E_SIGMA
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
 from router.stats.normal import below
 
-_E2E_SIGMA = 0.6
-"""Spread of the log of end-to-end time: output length is most of it."""
-_BATCH_SIGMA = 0.2
 _TOO_LATE = 2.0
 _LEAST_ROOM = 0.05
 """Share of an objective that a long prompt of one's own leaves at least for waiting, when pressure is told."""
@@ -23,9 +22,10 @@ _LEAST_ROOM = 0.05
 class Viewer:
     """Fills views from the models; one per controller."""
 
-    def __init__(self, lengths: LengthModel, qualities: QualityModel) -> None:
+    def __init__(self, lengths: LengthModel, qualities: QualityModel, ceilings: Ceilings) -> None:
         self._lengths = lengths
         self._qualities = qualities
+        self._ceilings = ceilings
 
     def _quality(self, ticket: Ticket, member: Member) -> tuple[float, float]:
         """P(adequate) of this member's model for the request, and its lower bound; the same for all its copies."""
@@ -39,19 +39,30 @@ class Viewer:
             ticket.qualities[deployment.model] = found
         return found
 
-    def _length(self, ticket: Ticket, model: str) -> float:
+    def max_tokens(self, ticket: Ticket, model: str) -> int | None:
+        """Most output tokens of a model for the request: fixed, or learned; `None` where nothing bounds the answer."""
+        terms = ticket.parameters.ceiling
+        if ticket.max_tokens is not None or terms is None:
+            return ticket.max_tokens
+        return self._ceilings.tokens(ticket.request_class.name, model, terms)
+
+    def length(self, ticket: Ticket, model: str) -> float:
         """Expected output tokens of a model for the request."""
         found = ticket.lengths.get(model)
         if found is None:
-            found = self._lengths.expect(ticket.request_class.name, model, ticket.max_tokens)
+            found = self._lengths.expect(ticket.request_class.name, model, self.max_tokens(ticket, model))
             ticket.lengths[model] = found
         return found
+
+    def longest(self, ticket: Ticket, model: str) -> float:
+        """Output tokens that 97 of 100 answers of a model to such a request stay under."""
+        return self._lengths.p97(ticket.request_class.name, model, self.max_tokens(ticket, model))
 
     def view(self, member: Member, ticket: Ticket, *, now: float) -> DeploymentView:
         """Everything a filter or scorer may read about one deployment for one request."""
         deployment, request, account = member.deployment, ticket.request, member.account
         p_adequate, p_low = self._quality(ticket, member)
-        output = self._length(ticket, deployment.model)
+        output = self.length(ticket, deployment.model)
         load = account.load(now, member.prefill_s_per_token if account.waiting else 0.0)
         if member.batch is None:
             rate = account.prefill_rate.at(now)
@@ -60,7 +71,7 @@ class Viewer:
         else:
             ttft, tpot = _batch_wait_s(member, load), 0.0
             work = member.batch.expected_s(1) / member.batch.max_items
-        waited = now - request.arrived
+        waited = now - ticket.began
         e2e = ttft + tpot * (output - 1.0)
         p_slo, pressure = _promises(member, ticket, waited, ttft, tpot, e2e, now)
         typical, quota = member.typical_work.mean, member.quota
@@ -82,6 +93,7 @@ class Viewer:
             member.price.value(pressure) * (work / typical if typical > 0.0 else 1.0),
             quota is None or quota.has_room(request.input_tokens, output, now=now),
             quota is None or quota.fits(request.input_tokens, output),
+            member.spread,
         )
 
 
@@ -116,7 +128,7 @@ def _promises(
             pressure = tpot / threshold
     whole = _left(ticket, objectives, waited, now)
     if whole is not None:
-        sigma = _E2E_SIGMA if tpot else _BATCH_SIGMA
+        sigma = E2E_SIGMA if tpot else BATCH_SIGMA
         p *= below(0.0, math.log(e2e / whole), sigma) if whole > 0.0 else 0.0
         if objectives.ttft is None:
             pressure = max(pressure, e2e / whole if whole > 0.0 else _TOO_LATE)

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from router.domain.events import (
+    BudgetObserved,
     DecisionMade,
     Event,
     FeedbackReceived,
@@ -22,6 +23,7 @@ from router.domain.events import (
     RequestEnded,
     RequestReceived,
     RequestRejected,
+    RolloutChanged,
 )
 
 _REFRESH_S = 0.25
@@ -56,6 +58,8 @@ class View:
         self._models: dict[str, str] = {}
         self._classes: dict[str, _Class] = {}
         self._loads: dict[str, LoadObserved] = {}
+        self._rollouts: dict[str, RolloutChanged] = {}
+        self._budgets: dict[str, BudgetObserved] = {}
         self._decisions: deque[DecisionMade] = deque(maxlen=_DECISIONS)
         self._handlers: dict[type[Event], Callable[..., None]] = {
             RequestReceived: self._on_received,
@@ -65,6 +69,8 @@ class View:
             FeedbackReceived: self._on_feedback,
             LoadObserved: self._on_load,
             QueueObserved: self._on_queue,
+            RolloutChanged: self._on_rollout,
+            BudgetObserved: self._on_budget,
         }
 
     name = "view"
@@ -101,7 +107,20 @@ class View:
             f"{self._now() - self._start:4.0f} s  received {self._received}, answered {self._completed}, "
             f"shed {self._rejected.total()}, failed {self._failed}; SLO met {_percent(self._slo_met())}; "
             f"{shares or 'no answer yet'}; {self._spend()}; in flight {in_flight}, queued {self._waiting}"
+            f"{self._changes()}"
         )
+
+    def _changes(self) -> str:
+        """Rollouts and budgets, where there are any."""
+        rollouts = ", ".join(
+            f"{name} {event.state.replace('_', ' ')}{f' at {event.ratio:.0%}' if event.state == 'canary' else ''}"
+            for name, event in sorted(self._rollouts.items())
+        )
+        budgets = ", ".join(
+            f"{name} {event.spent_usd:.2f} of {event.limit_usd:.2f} USD"
+            for name, event in sorted(self._budgets.items())
+        )
+        return (f"; rollouts: {rollouts}" if rollouts else "") + (f"; budgets: {budgets}" if budgets else "")
 
     def summary(self) -> str:
         """What it all came to."""
@@ -200,6 +219,12 @@ class View:
 
     def _on_queue(self, event: QueueObserved) -> None:
         self._waiting = event.waiting
+
+    def _on_rollout(self, event: RolloutChanged) -> None:
+        self._rollouts[event.request_class] = event
+
+    def _on_budget(self, event: BudgetObserved) -> None:
+        self._budgets[event.request_class] = event
 
 
 def _table(*columns: str) -> Table:

@@ -31,9 +31,10 @@ class Terms(Struct, frozen=True, gc=False):
     capacity: float
 
 
-class Spread(Struct, frozen=True, gc=False):
+class Spread(Struct, frozen=True, gc=False, array_like=True):
     """How far a deployment's latency predictions are off, as logs of observed over predicted: mean and standard
-    deviation of each. The q-quantile of a latency is `predicted * exp(mean + z(q) * sigma)`."""
+    deviation of each. The q-quantile of a latency is `predicted * exp(mean + z(q) * sigma)`. An array where it is
+    written, for a log has one for each candidate."""
 
     ttft_log_mean: float
     ttft_log_sigma: float
@@ -95,3 +96,9 @@ class Decision(Struct, frozen=True):
     topic: str = ""
     model: str | None = None
     """What the sender asked for as `model`."""
+    asked_class: str | None = None
+    """The class that the sender named, where it named one."""
+    waited_s: float = 0.0
+    """Since arrival, spent from every objective."""
+    deadline_s: float | None = None
+    """From arrival, where the sender brought a deadline of its own."""

@@ -31,6 +31,16 @@ class Kind(StrEnum):
     PROVISIONED = "provisioned"
 
 
+class Sampling(StrEnum):
+    """Sampling parameters that the router may fill in where a request is silent, by the name they go out under."""
+
+    TEMPERATURE = "temperature"
+    TOP_P = "top_p"
+    TOP_K = "top_k"
+    MAX_TOKENS = "max_tokens"
+    MAX_COMPLETION_TOKENS = "max_completion_tokens"
+
+
 class Price(Struct, frozen=True):
     """USD per million tokens, and per hour for reserved capacity (paid whether used or not)."""
 
@@ -76,7 +86,8 @@ class Address(Struct, frozen=True):
     """Where and how a backend reaches the model. Secrets are named, never held.
 
     `backend` is a registry key (`openai_http`, `bedrock`, `simulated`); `target` is the model id, inference
-    profile or provisioned ARN there; `api_key_env` names the environment variable that holds the key.
+    profile or provisioned ARN there; `api_key_env` names the environment variable that holds the key, `api_key_file`
+    the file, which is read again when it changes.
     """
 
     backend: str
@@ -85,6 +96,7 @@ class Address(Struct, frozen=True):
     region: str | None = None
     api_key_env: str | None = None
     ca_file: str | None = None
+    api_key_file: str | None = None
 
 
 class Deployment(Struct, frozen=True):
@@ -109,3 +121,5 @@ class Deployment(Struct, frozen=True):
     """Model that this one was fine-tuned, distilled or quantised from: where its estimates start."""
     optimizations: tuple[str, ...] = ()
     """What was done to it, such as quantization-awq or speculative-decoding."""
+    takes: frozenset[Sampling] = frozenset({Sampling.TEMPERATURE, Sampling.TOP_P, Sampling.MAX_TOKENS})
+    """Sampling parameters that may be filled in."""

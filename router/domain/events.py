@@ -8,6 +8,9 @@ from router.domain.decision import Decision, Terms
 from router.domain.outcome import Outcome
 from router.domain.request import Request
 
+CACHE = "cache"
+"""Stands for a deployment where an answer was made for an earlier request."""
+
 
 class Event(Struct, frozen=True, tag_field="event", tag=True):
     """Base of all events."""
@@ -76,6 +79,8 @@ class RequestEnded(Event, frozen=True):
     arm: str = ""
     p_adequate: float | None = None
     """Calibrated P(adequate) of the model that answered, where one did."""
+    answer_cost_usd: float = 0.0
+    """What of `cost_usd` the call cost that answered; the others are told as they end."""
 
 
 class FeedbackReceived(Event, frozen=True):
@@ -217,7 +222,8 @@ class CacheUsed(Event, frozen=True):
 
 
 class RequestShaped(Event, frozen=True):
-    """A request was changed before it was sent on. `what`: input_budget, style. `tokens_saved` are input tokens."""
+    """A request was changed before it was sent on. `what`: input_budget, style, or over_input_budget where the system
+    prompt and the last turn alone are over it and stay. `tokens_saved` are input tokens."""
 
     request_class: str
     what: str

@@ -103,6 +103,8 @@ class Receipt(Struct, frozen=True):
     complexity: float | None = None
     ttft_s: float | None = None
     queue_s: float = 0.0
+    cache: str = ""
+    """`hit` or `joined` where the answer was made for an earlier request; empty where it was made for this one."""
 
 
 class Reply(Struct, frozen=True):
@@ -113,3 +115,5 @@ class Reply(Struct, frozen=True):
     usage: Usage
     receipt: Receipt
     created: int
+    finish_reason: str | None = None
+    """As the backend gave it."""

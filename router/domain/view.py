@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from router.domain.decision import Spread
 from router.domain.deployment import Deployment
 
 
@@ -60,3 +61,5 @@ class DeploymentView(Struct, frozen=True, gc=False):
     quota_ok: bool
     quota_fits: bool
     """Whether full token buckets would ever hold the request."""
+    spread: Spread | None = None
+    """How far the latencies predicted of the deployment are off; the same object from one heartbeat to the next."""

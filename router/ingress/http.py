@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from router.ingress.http_admin import CHAT_PATH, AdminRoutes, DecisionPage, MetricsPage
+from router.ingress.http_admin import CHAT_PATH, AdminRoutes, DecisionPage, MetricsPage, PolicyPage
 from router.ingress.http_answers import Receive, Scope, Send
 from router.ingress.http_chat import ChatOptions, ChatRoute
 from router.ingress.http_server import HttpServer
@@ -39,6 +39,7 @@ class HttpIngress:
         metrics: MetricsPage,
         *,
         decisions: DecisionPage | None = None,
+        policy: PolicyPage | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._chat = ChatRoute(
@@ -49,6 +50,7 @@ class HttpIngress:
             api_keys=options.api_keys,
             metrics=metrics,
             decisions=decisions,
+            policy=policy,
             started_at=time.time(),
         )
         self._rest = admin.app(self._chat)

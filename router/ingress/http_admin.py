@@ -24,6 +24,8 @@ MetricsPage = Callable[[], tuple[bytes, str]]
 """The page and its content type."""
 DecisionPage = Callable[[str], bytes | None]
 """The JSON of the decision with this id; `None` where it is unknown."""
+PolicyPage = Callable[[], bytes]
+"""The JSON of the policy in force, of its rollouts and of its budgets."""
 
 CHAT_PATH = "/v1/chat/completions"
 _FEEDBACK_BYTES = 64 * 1024
@@ -53,12 +55,14 @@ class AdminRoutes:
         api_keys: frozenset[str] | None,
         metrics: MetricsPage,
         decisions: DecisionPage | None,
+        policy: PolicyPage | None,
         started_at: float,
     ) -> None:
         self._dispatch = dispatch
         self._api_keys = api_keys
         self._metrics = metrics
         self._decisions = decisions
+        self._policy = policy
         self._created = int(started_at)
 
     def app(self, chat: ASGIApp) -> Starlette:
@@ -69,6 +73,7 @@ class AdminRoutes:
             Route("/v1/models/{name:path}", self.model),
             Route("/v1/feedback", self.feedback, methods=["POST"]),
             Route("/v1/decisions/{decision_id}", self.decision),
+            Route("/v1/policy", self.policy),
             Route("/metrics", self.metrics),
             Route("/healthz", self.healthz),
             Route("/readyz", self.readyz),
@@ -112,6 +117,13 @@ class AdminRoutes:
         if page is None:
             raise RequestError("The decision is unknown or too old.", code="decision_not_found")
         return Response(page, media_type="application/json")
+
+    async def policy(self, request: Request) -> Response:
+        """Which policy is in force, what became of the last edit, how rollouts, experiments and budgets stand."""
+        self._check(request)
+        if self._policy is None:
+            raise RequestError("Nothing is told of the policy here.", code="not_found")
+        return Response(self._policy(), media_type="application/json")
 
     async def metrics(self, _: Request) -> Response:
         """For Prometheus."""

@@ -29,6 +29,8 @@ _STATUS = {
     "unsupported_media_type": 415,
 }
 """Codes whose HTTP status is more precise than that of their error class."""
+_PASSES_LATE = frozenset({"insufficient_quota"})
+"""Codes of what does pass, but later than an SDK's own retries would have any use."""
 
 
 class HangUpError(Exception):
@@ -45,7 +47,7 @@ def error_headers(error: RouterError, body: bytes) -> Headers:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
-        (b"x-should-retry", b"true" if error.retryable else b"false"),
+        (b"x-should-retry", b"true" if error.retryable and error.code not in _PASSES_LATE else b"false"),
     ]
     if error.retry_after_s is not None:
         wait_s = max(error.retry_after_s, 0.0)

@@ -22,7 +22,7 @@ from router.ingress.mqtt_client import Backoff, Disconnected, MqttConnection
 from router.ingress.mqtt_exchange import Exchanges
 from router.ingress.mqtt_options import MqttOptions
 from router.ingress.mqtt_reader import SOURCE
-from router.ingress.mqtt_replies import Replies
+from router.ingress.mqtt_replies import Replies, Status
 from router.ports.dispatch import Dispatch, EventSink
 from router.ports.journal import Journal
 from router.wire.mqtt import read_feedback
@@ -51,13 +51,15 @@ class MqttIngress:
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         rng: Random | None = None,
+        status: Callable[[], bytes] | None = None,
     ) -> None:
-        """`SettingsError` if a TLS file cannot be used."""
+        """`status` is the JSON of the retained status message. `SettingsError` if a TLS file cannot be used."""
         options.tls()
         self._options, self._dispatch, self._journal = options, dispatch, journal
         self._sink, self._wall, self._rng = sink, wall, rng or Random()
         self._replies = Replies(options, sink.emit, wall, self._rng)
         self._exchanges = Exchanges(options, dispatch, journal, self._replies, emit=sink.emit, clocks=(monotonic, wall))
+        self._status = None if status is None else Status(self._replies, options.status_topic, status, self._event)
         self._tasks: set[asyncio.Task[None]] = set()
         self._services: tuple[asyncio.Task[None], ...] = ()
         self._connection: MqttConnection | None = None
@@ -73,6 +75,7 @@ class MqttIngress:
                 asyncio.create_task(self._replies.run(), name="mqtt replies"),
                 asyncio.create_task(self._stay_connected(), name="mqtt requests"),
                 asyncio.create_task(self._purge(), name="journal purge"),
+                *([] if self._status is None else [asyncio.create_task(self._status.run(), name="mqtt status")]),
             )
             await asyncio.wait(self._services, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -89,6 +92,11 @@ class MqttIngress:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
         await _cancel((*self._tasks, *self._services))
+
+    def status_changed(self) -> None:
+        """The status message says something else now."""
+        if self._status is not None:
+            self._status.changed()
 
     @property
     def open_requests(self) -> int:
@@ -184,7 +192,7 @@ class MqttIngress:
 
     def _has_room(self, ratio: float) -> bool:
         return (
-            len(self._tasks) < self._options.receive_maximum * ratio
+            len(self._tasks) - self._dispatch.held(SOURCE) < self._options.receive_maximum * ratio
             and self._exchanges.stalled == 0
             and self._journal.backlog < self._options.journal_backlog * ratio
             and self._dispatch.has_room()

@@ -113,6 +113,7 @@ class MqttConnection:
         self.session_present = False
         self._opened: float | None = None
         self.max_packet_bytes: int | None = None
+        self.may_retain = True
         host, port, _ = options.address()
         self._client = aiomqtt.Client(
             host,
@@ -147,6 +148,7 @@ class MqttConnection:
             self._opened = self._loop.time()
             self.session_present = bool(flags.session_present)
             self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+            self.may_retain = getattr(properties, "RetainAvailable", 1) != 0
             library_connect(client, data, flags, code, properties)
 
         def on_socket_open(client: Any, data: Any, sock: socket.socket) -> None:
@@ -204,7 +206,9 @@ class MqttConnection:
             if value >= 0x80:
                 raise Disconnected(f"the broker refuses to subscribe to {topic}: {code}", value)
 
-    def publish(self, topic: str, payload: bytes, properties: bytes) -> asyncio.Future[int | None]:
+    def publish(
+        self, topic: str, payload: bytes, properties: bytes, retain: bool = False
+    ) -> asyncio.Future[int | None]:
         """Send at QoS 1. The future gets the reason code of PUBACK, or `None` if the connection ended first."""
         confirmation: asyncio.Future[int | None] = self._loop.create_future()
         packet_id = self._paho._mid_generate()
@@ -212,7 +216,7 @@ class MqttConnection:
             confirmation.set_result(None)
         else:
             self._confirmations[packet_id] = confirmation
-            self._put(write_publish(topic, packet_id, properties, payload))
+            self._put(write_publish(topic, packet_id, properties, payload, retain))
         return confirmation
 
     def ack(self, message: Publish) -> None:

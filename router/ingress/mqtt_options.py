@@ -87,6 +87,11 @@ class MqttOptions(Struct, frozen=True):
         return f"{self.prefix}/feedback"
 
     @property
+    def status_topic(self) -> str:
+        """Where the state of the policy stands, as a retained message."""
+        return f"{self.prefix}/policy/status"
+
+    @property
     def dead_letter_topic(self) -> str:
         """Where messages go that nobody can be answered for."""
         return f"{self.prefix}/dead-letter"

@@ -1,4 +1,4 @@
-"""The way out: a connection of its own that publishes replies, pieces of streams and dead letters.
+"""The way out: a connection of its own that publishes replies, pieces of streams, dead letters and one status.
 
 Apart from the one that takes requests in, because that one stops reading under load, and the broker's PUBACKs
 must come in all the same. It keeps no session: what is not acknowledged is published again from here, and after
@@ -52,6 +52,8 @@ class Replies:
         self._connection: MqttConnection | None = None
         self._up = asyncio.Event()
         self._suspects = asyncio.Lock()
+        self.on_connect: list[Callable[[], None]] = []
+        """Told at every connection."""
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -63,6 +65,8 @@ class Replies:
                 self._connection = connection
                 self._up.set()
                 self._event("connected", source=CONNECTION)
+                for tell in self.on_connect:
+                    tell()
                 reason = await asyncio.shield(connection.closed)
             except Disconnected as error:
                 reason = error
@@ -86,6 +90,10 @@ class Replies:
         properties = pack_properties(published.content_type, asker.correlation_data, published.properties)
         return self._connection.publish(asker.response_topic, published.payload, properties)
 
+    async def keep(self, topic: str, payload: bytes) -> None:
+        """Publish JSON as the retained message of a topic; returns when the broker has it. `Refused` as for `send`."""
+        await self._publish(topic, payload, pack_properties("application/json", None, ()), retain=True)
+
     async def dead_letter(self, message: Publish, error: RouterError) -> None:
         """Put a message aside with the reason; returns when the broker has it, or will not have it."""
         properties = pack_properties(
@@ -97,20 +105,20 @@ class Replies:
         except Refused as refusal:
             self._event("refused", f"dead letter: {refusal}")
 
-    async def _publish(self, topic: str, payload: bytes, properties: bytes) -> None:
+    async def _publish(self, topic: str, payload: bytes, properties: bytes, *, retain: bool = False) -> None:
         strikes = 0
         while True:
             if strikes == 0:
-                code, blamed = await self._try(topic, payload, properties)
+                code, blamed = await self._try(topic, payload, properties, retain)
             else:
                 async with self._suspects:
-                    code, blamed = await self._try(topic, payload, properties)
+                    code, blamed = await self._try(topic, payload, properties, retain)
             strikes += blamed
             if code is None and strikes < STRIKES:
                 continue
             if code is None:
                 raise Refused("the broker ends the connection over it")
-            if code == NO_SUBSCRIBERS:
+            if code == NO_SUBSCRIBERS and not retain:
                 self._event("client_gone")
             elif code == QUOTA_EXCEEDED:
                 await asyncio.sleep(self._options.backoff_max_s * self._rng.uniform(0.02, 0.04))
@@ -119,14 +127,16 @@ class Replies:
                 raise Refused(f"reason code 0x{code:02x}")
             return
 
-    async def _try(self, topic: str, payload: bytes, properties: bytes) -> tuple[int | None, bool]:
+    async def _try(self, topic: str, payload: bytes, properties: bytes, retain: bool) -> tuple[int | None, bool]:
         """One publish: the reason code, or `None` and whether the broker gave a reason that may be this packet."""
         while (connection := self._connection) is None:
             await self._up.wait()
         size = len(topic.encode()) + len(payload) + len(properties) + HEADROOM_BYTES
         if connection.max_packet_bytes is not None and size > connection.max_packet_bytes:
             raise TooLarge(f"{size} bytes are more than the broker takes ({connection.max_packet_bytes})")
-        code = await connection.publish(topic, payload, properties)
+        if retain and not connection.may_retain:
+            raise Refused("the broker keeps no retained messages")
+        code = await connection.publish(topic, payload, properties, retain)
         if code is not None:
             return code, False
         await asyncio.sleep(0)  # `run` must get its turn to see that the connection is gone
@@ -134,3 +144,36 @@ class Replies:
 
     def _event(self, what: str, detail: str = "", *, source: str = SOURCE) -> None:
         self._emit(IngressEvent(source=source, what=what, detail=detail, at=self._wall()))
+
+
+class Status:
+    """One retained message that says how things stand: published at every connection and every change, the newest
+    always last. After the broker has refused it, the next change is the next try."""
+
+    def __init__(
+        self, replies: Replies, topic: str, page: Callable[[], bytes], event: Callable[[str, str], None]
+    ) -> None:
+        self._replies, self._topic, self._page, self._event = replies, topic, page, event
+        self._due = asyncio.Event()
+        self._is_refused = False
+        replies.on_connect.append(self._on_connect)
+
+    def changed(self) -> None:
+        """The page says something else now."""
+        self._is_refused = False
+        self._due.set()
+
+    def _on_connect(self) -> None:
+        if not self._is_refused:
+            self._due.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            try:
+                await self._replies.keep(self._topic, self._page())
+            except Refused as refusal:
+                self._is_refused = True
+                self._event("refused", f"{self._topic}: {refusal}")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 
+from router.domain.decision import Spread
 from router.domain.deployment import StepProfile
 from router.domain.view import Load
 from router.stats.ewma import Ewma
@@ -28,6 +29,12 @@ _RELAX_HALF_LIFE_S = 10.0
 _TTFT_SIGMA = 0.25
 _TPOT_SIGMA = 0.12
 _MIN_SIGMA = 0.04
+E2E_SIGMA = 0.6
+"""Spread of the log of end-to-end time: output length is most of it."""
+BATCH_SIGMA = 0.2
+"""The same where all of a batch ends together."""
+_SPREAD_DIGITS = 3
+"""Finer than this a spread neither changes a decision nor is worth its place in the log."""
 _REFIT_EVERY = 64
 _BUSIEST_PREFILL = 0.85
 _FARTHEST_LOG = 2.5
@@ -53,6 +60,11 @@ class Residual:
     def relax(self, kept: float) -> None:
         """Keep only this share of the bias."""
         self._moments.mean *= kept
+
+    @property
+    def mean(self) -> float:
+        """Bias: the mean log of observed over predicted."""
+        return self._moments.mean
 
     def p_within(self, predicted_s: float, objective_s: float) -> float:
         """P(observed <= objective)."""
@@ -194,6 +206,12 @@ class LatencyModel:
         a, b, c, e = theta.tolist()
         self._a, self._b = self.prior.base_s * a, self.prior.per_sequence_s * b
         self._c, self._e = self.prior.per_context_token_s * c, self.prior.per_prefill_token_s * e
+
+    def spread(self, e2e_sigma: float = E2E_SIGMA) -> Spread:
+        """How far predictions are off at the moment."""
+        ttft, tpot = self.ttft, self.tpot
+        figures = (ttft.mean, ttft.sigma, tpot.mean, tpot.sigma, e2e_sigma)
+        return Spread(*(round(x, _SPREAD_DIGITS) for x in figures))
 
     def state(self) -> dict[str, list[float]]:
         """What a checkpoint keeps: the shape and the spread, not the momentary multiplier."""

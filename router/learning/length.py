@@ -17,6 +17,8 @@ _BELIEF = 8.0
 _MAX_KEYS = 4096
 _LONGEST_LOG = math.log(1e6)
 _HEAVIEST = 1e6
+_Z97 = 1.8808
+"""Standard normal quantile at 0.97."""
 
 
 class LengthModel:
@@ -34,6 +36,15 @@ class LengthModel:
         else:
             mean = math.exp(learned.mean + 0.5 * min(learned.variance, 2.0))
         return mean if max_tokens is None else min(mean, float(max_tokens))
+
+    def p97(self, request_class: str, model: str, max_tokens: int | None) -> float:
+        """Output tokens that 97 of 100 answers stay under, cut at `max_tokens`."""
+        learned = self._find(request_class, model)
+        if learned is None:
+            tokens = math.exp(_PRIOR_LOG_MEAN + _Z97 * math.sqrt(_PRIOR_LOG_VARIANCE))
+        else:
+            tokens = math.exp(learned.mean + _Z97 * math.sqrt(min(learned.variance, 2.0)))
+        return tokens if max_tokens is None else min(tokens, float(max_tokens))
 
     def observe(self, request_class: str, model: str, output_tokens: int, *, now: float) -> None:
         """One answer that ended, by itself or at its `max_tokens`."""

@@ -19,7 +19,7 @@ from router.domain.slo import (
 )
 from router.policy.schema.classes import ClassSpec, ClassTerms, FloorTerms, MatchSpec, ObjectivesByName, ObjectiveTerms
 from router.policy.schema.rollout import ArmSpec, RolloutSpec
-from router.policy.schema.treatment import CeilingSpec, SamplingSpec
+from router.policy.schema.treatment import CeilingSpec, ParametersSpec, SamplingSpec
 
 LENGTHS = {"short": 256, "medium": 1024, "long": 4096}
 """Where a learned `max_tokens` starts, by the word for it."""
@@ -42,6 +42,8 @@ def compile_class(spec: ClassSpec, defaults: ClassTerms | None) -> RequestClass:
     """One class; what it does not say comes from the defaults, field by field."""
     inherited = () if defaults is None else defaults.model_fields_set - spec.model_fields_set
     terms = spec.model_copy(update={field: getattr(defaults, field) for field in inherited})
+    if defaults is not None and "parameters" not in inherited:
+        terms = terms.model_copy(update={"parameters": _over(defaults.parameters, spec.parameters)})
     return RequestClass(
         name=spec.name,
         match=compile_match(spec.match),
@@ -68,6 +70,11 @@ def compile_class(spec: ClassSpec, defaults: ClassTerms | None) -> RequestClass:
         batch_wait_s=terms.batch_wait,
         rollout=_rollout(terms.rollout),
     )
+
+
+def _over(general: ParametersSpec, own: ParametersSpec) -> ParametersSpec:
+    """Parameters of a class, field by field over those of the defaults."""
+    return general.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})
 
 
 def compile_match(spec: MatchSpec) -> Match:

@@ -12,6 +12,7 @@ from router.domain.deployment import (
     DeploymentName,
     Kind,
     Price,
+    Sampling,
     StepProfile,
     TokenQuota,
 )
@@ -23,10 +24,17 @@ from router.policy.schema.json import suggestion
 RESERVED = frozenset({"auto"})
 _NEEDS: dict[str, tuple[str, ...]] = {"openai_http": ("url",), "bedrock": ("target",), "simulated": ()}
 _TAKES: dict[str, tuple[str, ...]] = {
-    "openai_http": ("url", "api_key_env", "ca_file"),
+    "openai_http": ("url", "api_key_env", "api_key_file", "ca_file"),
     "bedrock": ("url", "region", "ca_file"),
     "simulated": (),
 }
+_TAKEN: dict[str, frozenset[Sampling]] = {
+    "openai_http": frozenset({Sampling.TEMPERATURE, Sampling.TOP_P, Sampling.MAX_TOKENS}),
+    "bedrock": frozenset({Sampling.TEMPERATURE, Sampling.TOP_P, Sampling.TOP_K, Sampling.MAX_TOKENS}),
+    "simulated": frozenset(Sampling),
+}
+"""What each backend takes unless its deployment says otherwise. OpenAI itself refuses `top_k`, vLLM and Ollama take it;
+Converse is given it in the words of the model's family, where that has any."""
 _ONLY_WITH: dict[str, Kind] = {
     "batch_ms": Kind.BATCH,
     "max_items": Kind.BATCH,
@@ -82,7 +90,7 @@ def _unfit(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyE
     )
     yield from (
         source.problem((*path, field), f"`{field}` means nothing to the backend {spec.backend}", key=True)
-        for field in ("url", "region", "api_key_env", "ca_file")
+        for field in ("url", "region", "api_key_env", "api_key_file", "ca_file")
         if field in written and field not in _TAKES[spec.backend]
     )
     yield from (
@@ -96,9 +104,27 @@ def _unfit(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyE
         if field in written and spec.kind is not kind
     )
     yield from _unfit_steps(source, path, spec)
+    if {Sampling.MAX_TOKENS, Sampling.MAX_COMPLETION_TOKENS} <= set(spec.takes or ()):
+        message = "`max_tokens` and `max_completion_tokens` are two names of one bound: keep the one it takes"
+        yield source.problem((*path, "takes"), message)
+    if spec.api_key_env is not None and spec.api_key_file is not None:
+        message = "`api_key_env` and `api_key_file` both name a key: keep one"
+        yield source.problem((*path, "api_key_file"), message, key=True)
+    if spec.derived_from == spec.model:
+        yield source.problem((*path, "derived_from"), "a model is not derived from itself: name another, or drop it")
     if spec.replicas > 1 and spec.url is not None and "{replica}" not in spec.url:
         message = "every replica would have this address: put `{replica}` where the number goes"
         yield source.problem((*path, "url"), message)
+
+
+def unreadable(sources: Sequence[Source], problems: Mapping[str, str]) -> list[PolicyError]:
+    """What is wrong with files that deployments name (path to problem), each told at the field that names it."""
+    return [
+        source.problem((*path, field), f"the file {name} {problems[name]}")
+        for source, path, spec in _each(sources)
+        for field in ("api_key_file", "ca_file")
+        if (name := getattr(spec, field)) in problems
+    ]
 
 
 def _unfit_steps(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyError]:
@@ -136,6 +162,7 @@ def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price) -> 
         region=spec.region,
         api_key_env=spec.api_key_env,
         ca_file=spec.ca_file,
+        api_key_file=spec.api_key_file,
     )
     return Deployment(
         name=DeploymentName(name),
@@ -155,14 +182,22 @@ def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price) -> 
         tags=frozenset(spec.tags),
         derived_from=spec.derived_from,
         optimizations=spec.optimizations,
+        takes=_TAKEN[spec.backend] if spec.takes is None else frozenset(spec.takes),
     )
+
+
+def _measured(spec: DeploymentSpec) -> str:
+    """The model whose figures hold: as the operator says, its own where they ship, else those of its base model."""
+    if spec.profile is None and spec.derived_from is not None and family(spec.model) is None:
+        return spec.derived_from
+    return spec.profile or spec.model
 
 
 def _step(spec: DeploymentSpec) -> StepProfile | None:
     if spec.kind is Kind.BATCH:
         return None
     if (own := spec.step_ms) is None:
-        shipped = profile_for(spec.profile or spec.model, spec.tier)
+        shipped = profile_for(_measured(spec), spec.tier)
         return StepProfile(
             shipped.base_s,
             shipped.per_sequence_s,

@@ -11,11 +11,12 @@ from router.domain.slo import Indicator, Objective, QualityFloor, RequestClass
 from router.policy.policy import Policy
 from router.policy.schema.values import duration_text, ratio_text
 
-_RATIOS = frozenset({"exploration_ratio", "ratio"})
+_RATIOS = frozenset({"target", "ratio", "steps"})
 _UNITS: tuple[tuple[str, str], ...] = (
     ("_usd_per_mtok", "USD/Mtok"),
     ("hourly_usd", "USD/h"),
-    ("_usd_per_request", "USD"),
+    ("usd_per_request", "USD"),
+    ("usd_per_day", "USD"),
 )
 
 
@@ -28,6 +29,7 @@ def _lines(old: Policy, new: Policy) -> Iterator[str]:
     yield from _named("class", {c.name: c for c in old.classes}, {c.name: c for c in new.classes})
     yield from _order(old.classes, new.classes)
     yield from _named("deployment", {d.name: d for d in old.deployments}, {d.name: d for d in new.deployments})
+    yield from _named("profile", dict(old.profiles), dict(new.profiles))
     yield from _fields("bounds", old.bounds, new.bounds)
     if old.usd_per_useful != new.usd_per_useful:
         yield f"a useful answer is worth: {old.usd_per_useful:g} USD -> {new.usd_per_useful:g} USD"
@@ -59,7 +61,7 @@ def _fields(subject: str, old: Struct, new: Struct, prefix: str = "") -> Iterato
         if _is_group(before) and _is_group(after):
             yield from _fields(subject, before, after, f"{prefix}{field}.")
         else:
-            yield f"{subject}: {prefix}{field} {_text(field, before)} -> {_text(field, after)}"
+            yield f"{subject}: {prefix}{field} {value_text(field, before)} -> {value_text(field, after)}"
 
 
 def _is_group(value: object) -> bool:
@@ -67,7 +69,7 @@ def _is_group(value: object) -> bool:
     return isinstance(value, Struct) and not isinstance(value, Objective | QualityFloor)
 
 
-def _text(field: str, value: object) -> str:
+def value_text(field: str, value: object) -> str:
     """One value as people write it."""
     if value is None:
         return "none"
@@ -81,20 +83,20 @@ def _text(field: str, value: object) -> str:
     if isinstance(value, float):
         return _number(field, value)
     if isinstance(value, tuple | frozenset):
-        return f"[{', '.join(_items(value))}]"
+        return f"[{', '.join(_items(field, value))}]"
     if isinstance(value, Struct):
-        shown = ", ".join(f"{f} {_text(f, getattr(value, f))}" for f in value.__struct_fields__)
+        shown = ", ".join(f"{f} {value_text(f, getattr(value, f))}" for f in value.__struct_fields__)
         return f"({shown})"
     return str(value)
 
 
-def _items(values: tuple[object, ...] | frozenset[object]) -> list[str]:
-    texts = ["=".join(v) if isinstance(v, tuple) else str(v) for v in values]
+def _items(field: str, values: tuple[object, ...] | frozenset[object]) -> list[str]:
+    texts = ["=".join(v) if isinstance(v, tuple) else value_text(field, v) for v in values]
     return sorted(texts) if isinstance(values, frozenset) else texts
 
 
 def _number(field: str, value: float) -> str:
-    if field in _RATIOS:
+    if field in _RATIOS or field.endswith("_ratio"):
         return ratio_text(value)
     if field.endswith("_s"):
         return duration_text(value)

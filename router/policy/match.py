@@ -90,6 +90,25 @@ def _compile(match: Match) -> Conditions:
     return tuple(conditions)
 
 
+def _values(request: Request, use_case: str) -> tuple[str | Pairs | int, ...]:
+    """What conditions read, by their index."""
+    return (
+        request.request_class or "",
+        request.topic,
+        request.tenant,
+        request.model or "",
+        use_case,
+        request.attributes,
+        request.input_tokens,
+    )
+
+
+def conditions_met(match: Match, request: Request, use_case: str) -> tuple[tuple[int, bool], ...]:
+    """Each condition that is stated, by its index, and whether the request meets it."""
+    values = _values(request, use_case)
+    return tuple((index, bool(test(values[index]))) for index, test in _compile(match))
+
+
 class ClassMatcher:
     """The classes of one policy, ready to be asked.
 
@@ -127,15 +146,7 @@ class ClassMatcher:
     def _first(
         candidates: Sequence[tuple[Conditions, RequestClass]], request: Request, use_case: str
     ) -> RequestClass | None:
-        values = (
-            request.request_class or "",
-            request.topic,
-            request.tenant,
-            request.model or "",
-            use_case,
-            request.attributes,
-            request.input_tokens,
-        )
+        values = _values(request, use_case)
         for conditions, request_class in candidates:
             for index, test in conditions:
                 if not test(values[index]):

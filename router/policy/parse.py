@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import yaml
 from msgspec import Struct
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from router.domain.errors import PolicyError, RouterError
 from router.policy.schema.document import Document
@@ -30,6 +31,7 @@ _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 Path = Sequence[str | int]
+T = TypeVar("T")
 
 
 class PolicyErrors(PolicyError):
@@ -51,6 +53,13 @@ class Place(NamedTuple):
     path: str
 
 
+class Tree(NamedTuple):
+    """One YAML document of a file: its nodes, and the line on which it begins, its `---` where it has one."""
+
+    root: yaml.Node
+    line: int
+
+
 class Source(Struct, frozen=True):
     """One accepted document and the nodes it was read from (`None` for a file of comments only)."""
 
@@ -60,8 +69,13 @@ class Source(Struct, frozen=True):
 
     def problem(self, path: Path, message: str, *, key: bool = False) -> PolicyError:
         """An error placed at a path: at the value, or at its key."""
-        place = locate(self.root, path, key=key)
-        return PolicyError(message, file=self.file, line=place.line, column=place.column, path=place.path)
+        return problem_at(self.file, self.root, path, message, key=key)
+
+
+def problem_at(file: str, root: yaml.Node | None, path: Path, message: str, *, key: bool = False) -> PolicyError:
+    """An error placed at a path of one document of a file: at the value, or at its key."""
+    line, column, shown = locate(root, path, key=key)
+    return PolicyError(message, file=file, line=line, column=column, path=shown)
 
 
 def locate(root: yaml.Node | None, path: Path, *, key: bool = False) -> Place:
@@ -90,32 +104,60 @@ def _step(node: yaml.Node, step: str | int) -> tuple[yaml.Node | None, yaml.Node
 
 
 def read_document(file: str, text: str) -> tuple[Source | None, tuple[PolicyError, ...]]:
-    """One file: the document, or everything that is wrong with it."""
+    """One file of the router's own: the document, or everything that is wrong with it."""
     try:
-        root = _compose(file, text)
-        reading = _Reading(file)
+        trees = compose(file, text)
+    except PolicyError as error:
+        return None, (error,)
+    return read_source(file, trees)
+
+
+def read_source(file: str, trees: Sequence[Tree]) -> tuple[Source | None, tuple[PolicyError, ...]]:
+    """The one document that a file holds, or everything that is wrong with it."""
+    if len(trees) > 1:
+        message = "one file holds one document; put the part after `---` in a file of its own"
+        return None, (PolicyError(message, file=file, line=trees[1].line, column=1),)
+    root = trees[0].root if trees else None
+    document, problems = read_node(file, root, Document.model_validate_json, wording)
+    return (None if document is None else Source(file, document, root)), problems
+
+
+def read_node(
+    file: str, root: yaml.Node | None, validate: Callable[[str], T], word: Callable[[ErrorDetails], str]
+) -> tuple[T | None, tuple[PolicyError, ...]]:
+    """What a model makes of a node tree (`validate` takes JSON), or everything that is wrong with it, by line."""
+    reading = _Reading(file)
+    try:
         value = reading.plain(root, 0) if root is not None else {}
     except PolicyError as error:
         return None, (error,)
     problems = [*reading.problems]
-    document = None
+    found = None
     try:
-        document = Document.model_validate_json(json.dumps(value))
+        found = validate(json.dumps(value))
     except ValidationError as error:
         seen = {(p.line, p.column) for p in problems}
-        for details in error.errors(include_url=False):
-            place = locate(root, details["loc"], key=details["type"] == "extra_forbidden")
-            if place[:2] not in seen:
-                line, column, path = place
-                problems.append(PolicyError(wording(details), file=file, line=line, column=column, path=path))
+        for details in _causes(error.errors(include_url=False)):
+            line, column, path = locate(root, details["loc"], key=details["type"] == "extra_forbidden")
+            if (line, column) not in seen:
+                problems.append(PolicyError(word(details), file=file, line=line, column=column, path=path))
     problems.sort(key=lambda p: (p.line, p.column))
-    if document is None or problems:
-        return None, tuple(problems)
-    return Source(file, document, root), ()
+    return (None if problems else found), tuple(problems)
 
 
-def _compose(file: str, text: str) -> yaml.Node | None:
-    """The node tree, after a look at the events: the composer recurses, so depth is bounded first."""
+def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that are too short only because an item in them is wrong."""
+    places = [e["loc"] for e in errors]
+    return [e for e in errors if e["type"] != "too_short" or not any(_is_below(p, e["loc"]) for p in places)]
+
+
+def _is_below(place: tuple[str | int, ...], above: tuple[str | int, ...]) -> bool:
+    return len(place) > len(above) and place[: len(above)] == above
+
+
+def compose(file: str, text: str) -> list[Tree]:
+    """The documents of a file (none where there are comments only), after a look at the events: the composer recurses,
+    so depth is bounded first. Raises `PolicyError`."""
     if not text.strip():
         raise PolicyError("the file is empty: delete it, or write at least one comment", file=file, line=1, column=1)
     if len(text) > MAX_CHARS:
@@ -126,23 +168,27 @@ def _compose(file: str, text: str) -> yaml.Node | None:
         message = f"character U+{ord(bad[0]):04X} is not allowed"
         raise PolicyError(message, file=file, line=line, column=column)
     try:
-        _bound_depth(file, text)
-        root: yaml.Node | None = yaml.compose(text, Loader=_LOADER)
+        lines = _bound_depth(file, text)
+        return [Tree(root, line) for root, line in zip(yaml.compose_all(text, Loader=_LOADER), lines, strict=True)]
     except yaml.MarkedYAMLError as error:
         raise _syntax_problem(file, error) from None
-    return root
 
 
-def _bound_depth(file: str, text: str) -> None:
+def _bound_depth(file: str, text: str) -> list[int]:
+    """The lines on which documents begin, from 1; raises where one is nested too deep."""
+    lines = []
     depth = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        elif isinstance(event, yaml.DocumentStartEvent):
+            lines.append(_from_one(event.start_mark)[0])
         if depth > MAX_DEPTH:
             line, column = _from_one(event.start_mark)
             raise PolicyError(f"nested deeper than {MAX_DEPTH} levels", file=file, line=line, column=column)
+    return lines
 
 
 class _Mark(Protocol):
@@ -162,8 +208,6 @@ def _syntax_problem(file: str, error: yaml.MarkedYAMLError) -> PolicyError:
 
 
 def _in_plain_words(problem: str) -> str:
-    if "single document" in problem or "another document" in problem:
-        return "one file holds one document; put the part after `---` in a file of its own"
     if "tab character" in problem:
         return "tabs may not indent, use spaces"
     if "cannot start any token" in problem:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Protocol
+from collections.abc import AsyncGenerator, Collection
+from typing import Protocol, runtime_checkable
 
 from router.domain.outcome import Attempt, Delta
 
@@ -36,4 +36,13 @@ class BatchBackend(Protocol):
 
     async def close(self) -> None:
         """Free connections."""
+        ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A backend that keeps what it has read from files: keys and certificate authorities."""
+
+    def forget(self, files: Collection[str]) -> None:
+        """These files, by path as the policy writes it, hold something else now; without effect on calls under way."""
         ...

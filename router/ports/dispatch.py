@@ -63,6 +63,11 @@ class Dispatch(Protocol):
         """False while an ingress should stop reading."""
         ...
 
+    def held(self, source: str) -> int:
+        """Requests of an ingress that wait for the next day's budget of their class. They may be many and wait for
+        long, and stand for no load: an ingress that bounds what it has open leaves them out."""
+        ...
+
 
 class EventSink(Protocol):
     """Where events go. Never raises; never blocks."""

@@ -1,7 +1,8 @@
 """Why can a deployment not serve this request?
 
-Codes: `not_allowed`, `lacks_capability`, `context_too_long`, `tried`, `unhealthy`, `too_dear`, `exceeds_quota`,
-`no_quota`, `at_limit`. The codes in `PASSING` pass by themselves: a request that only they keep out may wait.
+Codes: `not_allowed`, `wrong_residency`, `lacks_capability`, `context_too_long`, `tried`, `unhealthy`, `too_dear`,
+`budget_spent`, `exceeds_quota`, `no_quota`, `at_limit`; and `later_fallback` for what comes later in a fallback order.
+The codes in `PASSING` pass by themselves: a request that only they keep out may wait.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ def bar(
     deployment: Deployment, forced: str | None, needs: frozenset[Capability], request_class: RequestClass
 ) -> Exclusion | None:
     """What keeps a deployment from all requests of a kind: who may serve is said by the class, or by the sender by
-    name; who can, by what it is able to do."""
+    name; who can, by what it is able to do. Where data may go is said by the class alone, whatever the sender names."""
     if forced is not None:
         if forced not in (deployment.name, deployment.group, deployment.model):
-            return Exclusion(deployment.name, "not_allowed", f"the request asks for {forced}")
-    elif not serves(request_class, deployment):
+            asking = "request" if request_class.forced is None else "class"
+            return Exclusion(deployment.name, "not_allowed", f"the {asking} asks for {forced}")
+    elif not lists(request_class, deployment):
         return Exclusion(deployment.name, "not_allowed", f"class {request_class.name} does not list it")
+    missing = [tag for tag in request_class.residency if tag not in deployment.tags]
+    if missing:
+        detail = f"data of class {request_class.name} stays where the tag is {', '.join(missing)}"
+        return Exclusion(deployment.name, "wrong_residency", detail)
     if not needs <= deployment.capabilities:
         return Exclusion(deployment.name, "lacks_capability", ", ".join(sorted(needs - deployment.capabilities)))
     return None
@@ -50,6 +56,11 @@ def fits_context(view: DeploymentView, need: Need) -> Exclusion | None:
 
 
 def serves(request_class: RequestClass, deployment: Deployment) -> bool:
+    """Whether the class lets this deployment serve requests that need nothing special and ask for none by name."""
+    return bar(deployment, request_class.forced, frozenset(), request_class) is None
+
+
+def lists(request_class: RequestClass, deployment: Deployment) -> bool:
     """Whether the class lists this deployment by name, group, model or tier; an empty list means any."""
     names = request_class.deployments
     if not names:
@@ -77,6 +88,15 @@ def affordable(view: DeploymentView, need: Need) -> Exclusion | None:
     if bound is not None and view.cost_usd > bound:
         return Exclusion(view.deployment.name, "too_dear", f"USD {view.cost_usd:.6f} > {bound:.6f}")
     return None
+
+
+def within_budget(view: DeploymentView, need: Need) -> Exclusion | None:
+    """What is left of the day's budget of the class holds what the call may cost. Asked before all other filters, and
+    only for classes that have such a budget: what else keeps the deployment out for good is not in `Purse.short`."""
+    purse, name = need.purse, view.deployment.name
+    if purse is None or name not in purse.short:
+        return None
+    return Exclusion(name, "budget_spent", f"it may cost USD {purse.short[name]:.6f}: {purse.stand()}")
 
 
 def has_quota(view: DeploymentView, need: Need) -> Exclusion | None:

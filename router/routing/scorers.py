@@ -46,4 +46,4 @@ def utility(view: DeploymentView, need: Need) -> Candidate:
         cost,
         capacity,
     )
-    return Candidate(view.deployment.name, useful + floor - cost - capacity, terms)
+    return Candidate(view.deployment.name, useful + floor - cost - capacity, terms, 0.0, view.spread)

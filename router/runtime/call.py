@@ -154,7 +154,7 @@ class Caller:
     async def _join_batch(self, call: Call, tuner: BatchTuner, responder: Responder | None) -> None:
         ticket, attempt = call.ticket, call.attempt
         objective = ticket.request_class.objectives.e2e or ticket.request_class.objectives.ttft
-        due = ticket.aim if objective is None else ticket.request.arrived + objective.threshold_s
+        due = ticket.aim if objective is None else ticket.began + objective.threshold_s
         batcher = self._batcher(attempt.deployment, tuner)
         delta, call.batch_wait_s = await batcher.join(attempt, due=due, wait_s=ticket.request_class.batch_wait_s)
         await self._piece(call, delta, responder)

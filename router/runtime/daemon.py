@@ -105,6 +105,7 @@ class Daemon:
             await self._shut_down(started)
 
     async def _shut_down(self, started: list[Service]) -> None:
+        self._dispatcher.turn_away()
         stops = [service.stop(self._grace_s) for service in reversed(started)]
         await asyncio.gather(*stops, return_exceptions=True)
         finished = await self._dispatcher.drain(self._grace_s)

@@ -13,18 +13,20 @@ import structlog
 from msgspec.structs import replace
 
 from router.core.attempts import next_step
-from router.core.controller import Controller, Hold
+from router.core.controller import Controller
+from router.core.evidence import Hold
 from router.core.feedback import Feedback
 from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.domain.deployment import Deployment
 from router.domain.errors import BackendError, Expired, Rejected, RequestError, RouterError, TimedOut
-from router.domain.events import DecisionMade, QueueObserved, RequestReceived, RequestRejected
+from router.domain.events import DecisionMade, QueueObserved, RequestReceived, RequestRejected, RequestShaped
 from router.domain.outcome import Attempt, Outcome, Reply
 from router.domain.request import Request
 from router.ports.backend import Backend
 from router.ports.clock import Clock
 from router.ports.dispatch import BeforeCall, EventSink, Responder
+from router.runtime.cache import ResponseCache
 from router.runtime.call import Call, Caller
 from router.runtime.hedge import run_hedged
 from router.runtime.queue import Queue
@@ -32,7 +34,7 @@ from router.wire.openai import assemble
 
 Grant = tuple[Attempt, Permit]
 _DRAIN_LOOK_S = 0.02
-_NOBODY_LEFT = frozenset({"no_deployment", "unsupported", "over_budget"})
+_NOBODY_LEFT = frozenset({"no_deployment", "unsupported", "over_budget", "insufficient_quota"})
 
 log = structlog.get_logger("router.dispatcher")
 
@@ -45,12 +47,15 @@ class Dispatcher:
         self.queue = Queue(self._grant, controller.lane, clock.now)
         self._caller = Caller(controller, backends, clock, sink)
         self._feedback = Feedback(controller)
+        self._cache = ResponseCache(clock, sink, self._feedback)
         self._clock = clock
         self._sink = sink
         self._draining = False
         self.in_flight = 0
         self.conditions: list[Callable[[], str | None]] = []
         """What else must hold before traffic should come: each says what is missing, or `None`."""
+        self.remarks: list[Callable[[], str | None]] = []
+        """What whoever asks should know though all is well: each says something, or `None`."""
 
     async def submit(
         self, request: Request, responder: Responder | None = None, *, on_call: BeforeCall | None = None
@@ -67,6 +72,8 @@ class Dispatcher:
             self._sink.emit(RequestRejected(request, name, error.code, "admission", now))
             raise
         self._sink.emit(RequestReceived(request, ticket.request_class.name, now))
+        for what, tokens_saved in ticket.shaped:
+            self._sink.emit(RequestShaped(ticket.request_class.name, what, tokens_saved))
         self.in_flight += 1
         try:
             return await self._serve(ticket, responder, on_call)
@@ -74,13 +81,10 @@ class Dispatcher:
             self.in_flight -= 1
 
     async def _serve(self, ticket: Ticket, responder: Responder | None, on_call: BeforeCall | None) -> Reply:
-        failure: BackendError | None = None
         try:
-            while True:
-                call, outcome = await self._attempt(ticket, responder, on_call, failure)
-                if call.error is None:
-                    return self._answer(ticket, call, outcome, streamed=responder is not None)
-                failure = await self._recover(ticket, call.error, streamed=responder is not None)
+            if ticket.request_class.cache is None:
+                return await self._made(ticket, responder, on_call)
+            return await self._cache.answer(ticket, responder, lambda to: self._made(ticket, to, on_call))
         except RouterError as error:
             self._end(ticket, None, error)
             raise
@@ -90,6 +94,15 @@ class Dispatcher:
         except Exception as error:
             self._end(ticket, None, RouterError(f"the request could not be carried on: {type(error).__name__}"))
             raise
+
+    async def _made(self, ticket: Ticket, responder: Responder | None, on_call: BeforeCall | None) -> Reply:
+        """An answer of its own: calls until one answers, or none may be made any more."""
+        failure: BackendError | None = None
+        while True:
+            call, outcome = await self._attempt(ticket, responder, on_call, failure)
+            if call.error is None:
+                return self._answer(ticket, call, outcome, streamed=responder is not None)
+            failure = await self._recover(ticket, call.error, streamed=responder is not None)
 
     async def _attempt(
         self,
@@ -148,6 +161,8 @@ class Dispatcher:
             self.controller.retries.take()
             second = Call(ticket, *grant)
             await self._announce(second, on_call)
+        except Rejected:
+            return None
         except Exception:
             log.warning("hedge_failed", attempt=call.attempt.id, exc_info=True)
             return None
@@ -155,11 +170,13 @@ class Dispatcher:
 
     async def _granted(self, ticket: Ticket) -> Grant:
         """Decide now, or wait in the queue for room."""
+        for_budget = False
         if not self.queue.blocks(ticket):
             grant = self._grant(ticket)
             if not isinstance(grant, Hold):
                 return grant
-        waiter = self.queue.add(ticket)
+            for_budget = grant.for_budget
+        waiter = self.queue.add(ticket, for_budget=for_budget)
         ticket.queued = True
         try:
             return cast(Grant, await waiter.granted)
@@ -180,6 +197,10 @@ class Dispatcher:
             return decision
         attempt, permit = self.controller.start(ticket, now=now)
         self._sink.emit(DecisionMade(replace(decision, decide_s=self._clock.stopwatch() - started)))
+        if ticket.shadow is not None and ticket.attempts == 1:
+            compared = self.controller.compare(ticket, now=now)
+            if compared is not None:
+                self._sink.emit(compared)
         return attempt, permit
 
     async def _recover(self, ticket: Ticket, error: RouterError, *, streamed: bool) -> BackendError:
@@ -207,13 +228,14 @@ class Dispatcher:
         else:
             choices = assemble(pieces)
         self._end(ticket, outcome, None)
-        request = ticket.request
-        return Reply(request, choices, call.final_usage(), self._caller.receipt(call), int(request.at))
+        request, receipt = ticket.request, self._caller.receipt(call)
+        return Reply(request, choices, call.final_usage(), receipt, int(request.at), call.finish_reason)
 
     def _end(self, ticket: Ticket, done: Outcome | None, error: RouterError | None) -> None:
         now, request = self._clock.now(), ticket.request
         if ticket.attempts == 0 and error is not None:
             stage = "queue" if ticket.queued else "decision"
+            self._feedback.on_refused(ticket, error, now=now)
             self._sink.emit(RequestRejected(request, ticket.request_class.name, error.code, stage, now))
         else:
             self._sink.emit(self._feedback.on_end(ticket, done, error, now=now))
@@ -241,20 +263,29 @@ class Dispatcher:
         missing = [why for why in (condition() for condition in self.conditions) if why is not None]
         if missing:
             return False, "; ".join(missing)
-        return True, f"policy {self.controller.policy.digest}"
+        remarks = [remark for remark in (one() for one in self.remarks) if remark is not None]
+        return True, "; ".join([f"policy {self.controller.policy.digest}{' in force' if remarks else ''}", *remarks])
 
     def has_room(self) -> bool:
         """See `router.ports.dispatch.Dispatch.has_room`."""
-        return not self._draining and len(self.queue) < max(self.controller.policy.bounds.queue_requests // 2, 1)
+        return not self._draining and self.queue.waiting < max(self.controller.policy.bounds.queue_requests // 2, 1)
+
+    def held(self, source: str) -> int:
+        """See `router.ports.dispatch.Dispatch.held`."""
+        return self.queue.held(source)
+
+    def turn_away(self) -> None:
+        """Who waits for the next day's budget is told that the router is shutting down, and who would later."""
+        self.queue.turn_away()
 
     def tick(self) -> None:
         """The controller's heartbeat: limits, prices, overdue calls, the queue."""
-        for event in self.controller.tick(now=self._clock.now()):
+        for event in self.controller.tick(now=self._clock.now(), at=self._clock.at()):
             self._sink.emit(event)
         self.queue.expire()
         if len(self.queue):
             self.queue.pump()
-        self._sink.emit(QueueObserved(len(self.queue), self.queue.oldest_s()))
+        self._sink.emit(QueueObserved(self.queue.waiting, self.queue.oldest_s()))
 
     async def drain(self, grace_s: float) -> bool:
         """Take nothing new and wait for what is in flight; false when some was left."""

@@ -23,6 +23,7 @@ from router.runtime.dispatcher import Dispatcher
 from router.sim.clock import run_virtual
 from router.sim.oracle import ExactOracle
 from router.sim.report import Ended, Measured, Sample, Served, report
+from router.sim.timeline import Timeline
 from router.sim.workload import Workload, WorkloadTruth
 
 _TICK_S = 0.1
@@ -41,6 +42,8 @@ class Setting(Struct, frozen=True):
     estimator: Estimator
     seed: int = 0
     feedback_ratio: float = 0.0
+    edits: tuple[tuple[float, Policy], ...] = ()
+    """Policies that are taken up while it runs, as an edit of the directory would be: simulated seconds, policy."""
 
 
 class World:
@@ -63,6 +66,7 @@ class World:
         )
         self.dispatcher = Dispatcher(self.controller, {"simulated": self._backend}, self, self)
         self._progress = progress
+        self.timeline = Timeline(loop.time())
         self.served: list[Served] = []
         self.samples: list[Sample] = []
         self.decide_s: list[float] = []
@@ -70,6 +74,8 @@ class World:
 
     def emit(self, event: Event) -> None:
         """Gather what the report needs."""
+        if self._setting.edits:
+            self.timeline.emit(event)
         if isinstance(event, DecisionMade):
             self.decide_s.append(event.decision.decide_s)
         elif isinstance(event, RequestEnded):
@@ -103,11 +109,17 @@ class World:
         floors = (c.floor for c in self._setting.policy.classes if c.name == event.request_class)
         floor = next(floors, None)
         reference = None if floor is None else floor.reference
-        return self._truth.adequate(event.request.id, event.model, reference=reference)
+        adequate = self._truth.adequate(event.request.id, event.model, reference=reference)
+        return adequate and not self._is_cut(event)
+
+    def _is_cut(self, event: RequestEnded) -> bool:
+        """Whether the model had more to say than a bound of tokens let it."""
+        return event.output_tokens < self._truth.answer(event.request, event.model).output_tokens
 
     async def run(self) -> float:
         """Run to the last answer; returns the simulated seconds it took."""
         heart = asyncio.ensure_future(self._beat())
+        editor = asyncio.ensure_future(self._edit())
         tasks = []
         for number, row in enumerate(self._setting.workload.arrivals):
             ahead = row.at_s - self.now()
@@ -118,6 +130,7 @@ class World:
         await asyncio.gather(*tasks)
         lasted = self.now()
         heart.cancel()
+        editor.cancel()
         await self._backend.close()
         return lasted
 
@@ -134,6 +147,13 @@ class World:
         if quality is not None:
             self.dispatcher.feedback(reply.receipt.decision_id, quality)
 
+    async def _edit(self) -> None:
+        """Take up each edit at its time."""
+        for at_s, policy in sorted(self._setting.edits, key=lambda edit: edit[0]):
+            await asyncio.sleep(max(at_s - self.now(), 0.0))
+            for event in self.controller.apply(policy, now=self.now(), at=self.at()):
+                self.emit(event)
+
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
@@ -143,10 +163,22 @@ class World:
                 self.controller.on_load(load)
 
 
+class Played(Struct, frozen=True):
+    """A run that is over: its requests in order of arrival, and its report."""
+
+    served: tuple[Served, ...]
+    report: dict[str, object]
+
+
 def simulate(
     setting: Setting, profile: ProfileMaker | None = None, progress: Progress | None = None
 ) -> dict[str, object]:
     """Run one setting and report it; `profile` makes a baseline's, the router's own where absent."""
+    return play(setting, profile, progress).report
+
+
+def play(setting: Setting, profile: ProfileMaker | None = None, progress: Progress | None = None) -> Played:
+    """As `simulate`, with what became of each request."""
     started = time.perf_counter()
 
     async def scene() -> tuple[World, float]:
@@ -154,13 +186,17 @@ def simulate(
         return world, await world.run()
 
     world, lasted_s = run_virtual(scene())
-    return report(
-        sorted(world.served, key=lambda s: int(s.request_id)),
+    served = tuple(sorted(world.served, key=lambda s: int(s.request_id)))
+    whole = report(
+        served,
         setting.policy.deployments,
         world.samples,
         lasted_s=lasted_s,
         measured=Measured(world.decide_s, time.perf_counter() - started),
     )
+    if setting.edits:
+        whole["rollouts"] = world.timeline.report(world.controller.policy.classes, lasted_s=lasted_s)
+    return Played(served, whole)
 
 
 def _fate(code: str) -> Ended:

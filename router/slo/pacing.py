@@ -27,6 +27,7 @@ class FloorPrice:
     """The dual variable of one class's quality floor."""
 
     def __init__(self, floor: QualityFloor, *, high: float) -> None:
+        self.floor = floor
         self.target = min(floor.ratio + _FLOOR_MARGIN, 1.0)
         self.under_overload = floor.under_overload
         self.high = high

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 
+def checkpoint_file(state: Path) -> Path:
+    """Where the checkpoint lies in the state directory."""
+    return state / "checkpoint.json"
+
+
 def save(path: Path, data: bytes) -> None:
     """Replace the file in one step; on disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)

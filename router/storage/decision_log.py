@@ -20,7 +20,7 @@ from typing import BinaryIO
 import msgspec
 import structlog
 
-from router.domain.events import AttemptEnded, DecisionMade, Event, FeedbackReceived, RequestEnded
+from router.domain.events import CACHE, AttemptEnded, DecisionMade, Event, FeedbackReceived, RequestEnded
 from router.domain.outcome import Ending
 from router.storage.decision_records import (
     ARCHIVES,
@@ -44,6 +44,7 @@ class DecisionLog:
     name = "decision_log"
 
     def __init__(self, folder: Path, *, max_bytes: int = 64 << 20, keep: int = 16, max_waiting: int = 50_000) -> None:
+        self.folder = folder
         self._max_waiting = max_waiting
         self._batch: list[Event] = []
         self._taken = 0
@@ -67,7 +68,7 @@ class DecisionLog:
         """The events that are kept."""
         return {
             DecisionMade: self._batch.append,
-            RequestEnded: self._batch.append,
+            RequestEnded: self._on_ended,
             FeedbackReceived: self._on_feedback,
             AttemptEnded: self._on_attempt,
         }
@@ -91,6 +92,11 @@ class DecisionLog:
 
     def _on_attempt(self, event: AttemptEnded) -> None:
         if event.outcome.ending is not Ending.COMPLETED:
+            self._batch.append(event)
+
+    def _on_ended(self, event: RequestEnded) -> None:
+        """An answer from the cache is no outcome of the decision that made it: that one has its own."""
+        if event.deployment != CACHE:
             self._batch.append(event)
 
     def _on_feedback(self, event: FeedbackReceived) -> None:
@@ -193,7 +199,7 @@ def _feedback(event: FeedbackReceived) -> Record:
 
 
 def _attempt(event: AttemptEnded) -> Record:
-    outcome = event.outcome
+    outcome, request = event.outcome, event.outcome.attempt.request
     return AttemptRecord(
         version=VERSION,
         decision_id=outcome.attempt.decision_id,
@@ -204,6 +210,7 @@ def _attempt(event: AttemptEnded) -> Record:
         first_token_s=event.first_token_s,
         output_tokens=outcome.output_tokens,
         cost_usd=outcome.cost_usd,
+        at=request.at + (outcome.ended - request.arrived),
     )
 
 
@@ -229,6 +236,7 @@ def _outcome(event: RequestEnded) -> Record:
         baseline_cost_usd=event.baseline_cost_usd,
         met=event.met,
         slo_met=event.slo_met,
+        answer_cost_usd=event.answer_cost_usd,
     )
 
 

@@ -52,6 +52,7 @@ class AttemptRecord(Record, frozen=True, tag="attempt"):
     first_token_s: float | None
     output_tokens: int
     cost_usd: float
+    at: float = 0.0
 
 
 class OutcomeRecord(Record, frozen=True, tag="outcome"):
@@ -77,6 +78,8 @@ class OutcomeRecord(Record, frozen=True, tag="outcome"):
     baseline_cost_usd: float
     met: tuple[tuple[str, bool], ...]
     slo_met: bool
+    answer_cost_usd: float | None = None
+    """What of `cost_usd` the call cost that answered; the others have a record of their own."""
 
 
 class FeedbackRecord(Record, frozen=True, tag="feedback"):
@@ -136,14 +139,14 @@ def read_decisions(paths: Iterable[Path], *, skipped: Callable[[Path, int], None
     """
     aftermath = _Aftermath()
     with ExitStack() as stack:
-        files = [(path, stack.enter_context(_open(path))) for path in paths]
+        files = [(path, stack.enter_context(open_log(path))) for path in paths]
         for path, file in files:
-            for number, line in _lines(path, file, skipped):
+            for number, line in read_lines(path, file, skipped):
                 if not line.startswith(_DECISION) and not aftermath.add(read_record(line)):
                     skipped(path, number)
         for path, file in files:
             file.seek(0)
-            for number, line in _lines(path, file, _ignore):
+            for number, line in read_lines(path, file, _ignore):
                 if not line.startswith(_DECISION):
                     continue
                 record = read_record(line)
@@ -227,11 +230,15 @@ def _is_log(path: Path) -> bool:
     return path.name.endswith((".jsonl", ".jsonl.gz"))
 
 
-def _open(path: Path) -> BinaryIO:
+def open_log(path: Path) -> BinaryIO:
+    """A file of a log, unpacked."""
     return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
-def _lines(path: Path, file: BinaryIO, skipped: Callable[[Path, int], None]) -> Iterator[tuple[int, bytes]]:
+def read_lines(
+    path: Path, file: BinaryIO, skipped: Callable[[Path, int], None] = _ignore
+) -> Iterator[tuple[int, bytes]]:
+    """Its lines that are not empty, by number from 1, as far as they can be unpacked."""
     number = 0
     try:
         for number, line in enumerate(file, start=1):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from router.domain.deployment import Tier
 from router.domain.errors import RouterError
+from router.domain.events import CACHE
 from router.domain.outcome import Ending
 from router.policy.policy import Policy
 
@@ -21,6 +22,9 @@ WORDS_MAX = 64
 
 CLIENT_GONE = "client_gone"
 CANCELLED = Ending.CANCELLED.value
+
+SIDES = ("stable", "canary")
+"""The arms of a canary; those of an experiment are called as the policy says."""
 
 
 class Allowed(dict[str, str]):
@@ -63,8 +67,9 @@ class Vocabulary:
 
     def __init__(self, policy: Policy, *, tenants: Iterable[str] = ()) -> None:
         self.classes = Allowed()
-        self.deployments = Allowed()
+        self.deployments = Allowed(((CACHE, CACHE),))
         self.models = Allowed()
+        self.arms = Allowed((side, side) for side in SIDES)
         self.tiers = Allowed((tier.value, tier.value) for tier in Tier)
         self.endings = Allowed((ending.value, ending.value) for ending in Ending)
         self.codes = Allowed((code, code) for code in sorted(error_codes()))
@@ -76,3 +81,4 @@ class Vocabulary:
         self.classes.allow(request_class.name for request_class in policy.classes)
         self.deployments.allow(deployment.name for deployment in policy.deployments)
         self.models.allow(deployment.model for deployment in policy.deployments)
+        self.arms.allow(arm.name for request_class in policy.classes for arm in request_class.rollout.arms)

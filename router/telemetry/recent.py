@@ -9,6 +9,7 @@ from msgspec import json
 
 from router.domain.decision import Decision
 from router.domain.events import DecisionMade, Event
+from router.domain.reasons import evidence
 
 _KEPT = 5_000
 
@@ -35,6 +36,7 @@ class RecentDecisions:
             self._by_id.popitem(last=False)
 
     def page(self, decision_id: str) -> bytes | None:
-        """One decision with its evidence as JSON; `None` if it is unknown or too old."""
+        """One decision with its evidence as JSON, what was predicted as quantiles and what decided in a sentence among
+        it; `None` if it is unknown or too old."""
         decision = self._by_id.get(decision_id)
-        return None if decision is None else json.encode(decision)
+        return None if decision is None else json.encode(evidence(decision))

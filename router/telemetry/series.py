@@ -71,9 +71,18 @@ class Gauge(Counter):
         """Forget every series."""
         self._values.clear()
 
+    def begin(self, labels: Labels, value: float) -> None:
+        """Have this series from now on, at this value unless it exists."""
+        self._values.setdefault(labels, value)
+
+    def forget(self, which: Callable[[Labels], bool]) -> None:
+        """Forget some series, by their label values."""
+        for labels in [labels for labels in self._values if which(labels)]:
+            del self._values[labels]
+
 
 class Histogram(Collector):
-    """Counts of values at or under each edge, with their sum."""
+    """Counts of values at or under each edge, with their sum. The edges may change while it counts (`refit`)."""
 
     def __init__(
         self,
@@ -85,10 +94,33 @@ class Histogram(Collector):
         edges: Iterable[float],
     ) -> None:
         self._name, self._text, self._labels = name, text, labels
-        self.edges = tuple(sorted(set(edges)))
-        self._bounds = (*map(floatToGoString, self.edges), "+Inf")
-        self._rows: dict[Labels, list[float]] = {}
+        self._set(edges, {})
         registry.register(self)
+
+    def _set(self, edges: Iterable[float], rows: dict[Labels, list[float]]) -> None:
+        """`_shown` is put in place last and at once: a reader in another thread sees edges and rows that fit."""
+        self.edges = tuple(sorted(set(edges)))
+        self._rows = rows
+        self._shown = ((*map(floatToGoString, self.edges), "+Inf"), rows)
+
+    def refit(self, edges: Iterable[float]) -> None:
+        """Count by these edges from now on; nothing counted is lost.
+
+        A bucket that is joined to its upper neighbour keeps its count exactly. Of a bucket that is split it is not
+        known what was under the new edge: what it holds is counted above it, so the new series may start too low and
+        is right in everything that is added to it. No total falls, so `rate` and `increase` see no reset.
+        """
+        wanted = tuple(sorted(set(edges)))
+        if wanted == self.edges:
+            return
+        places = [bisect_left(wanted, edge) for edge in self.edges]
+        rows: dict[Labels, list[float]] = {}
+        for labels, row in self._rows.items():
+            new = rows[labels] = [0.0] * (len(wanted) + 2)
+            for place, count in zip((*places, len(wanted)), row, strict=False):
+                new[place] += count
+            new[-1] = row[-1]
+        self._set(wanted, rows)
 
     def create(self, series: Iterable[Labels]) -> None:
         """Have these series from now on, empty."""
@@ -113,9 +145,10 @@ class Histogram(Collector):
     def collect(self) -> Iterator[Metric]:
         """The family with every series; buckets are cumulative."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        for labels, row in tuple(self._rows.items()):
+        bounds, rows = self._shown
+        for labels, row in tuple(rows.items()):
             total, buckets = 0.0, []
-            for bound, count in zip(self._bounds, row, strict=False):
+            for bound, count in zip(bounds, row, strict=False):
                 total += count
                 buckets.append((bound, total))
             family.add_metric(labels, buckets, row[-1])

@@ -29,6 +29,7 @@ _NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 _TOOL_ID_CHARS = 64
 _MAX_TEMPERATURE = 1.0
 """Converse refuses more; OpenAI goes to 2, where the models behind Converse have no counterpart."""
+_FAMILY = re.compile(r"anthropic|claude|cohere|command|\bnova\b")
 _NO_PARAMETERS: Json = {"type": "object", "properties": {}}
 
 
@@ -59,6 +60,7 @@ def converse_request(body: ChatBody, attempt: Attempt) -> Json:
     optional = {
         "system": [{"text": text} for text in system],
         "inferenceConfig": _inference_config(body, attempt),
+        "additionalModelRequestFields": _further_fields(body, attempt),
         "toolConfig": _tool_config(body, turns),
     }
     given = {name: value for name, value in optional.items() if value}
@@ -149,14 +151,56 @@ def _tool_use(call: ToolCall, path: str) -> Json:
     return {"toolUseId": _tool_id(call.id), "name": call.function.name, "input": arguments}
 
 
+def _family(attempt: Attempt) -> str | None:
+    """Whose model it is, by its id or ARN, else by its name in the policy: an ARN of provisioned throughput tells
+    nothing."""
+    deployment = attempt.deployment
+    found = _FAMILY.search(deployment.address.target.lower()) or _FAMILY.search(deployment.model.lower())
+    return None if found is None else found[0]
+
+
+def _further_fields(body: ChatBody, attempt: Attempt) -> Json | None:
+    """What Converse has no word for but the model does: `top_k`, under each family's own name for it (AWS's pages of
+    inference parameters: Anthropic messages `top_k`, Cohere Command `k`, Amazon Nova `inferenceConfig.topK`)."""
+    asked = _top_k(body.top_k)
+    top_k = attempt.top_k if asked is None else asked
+    family = _family(attempt)
+    if top_k is None or top_k < 1 or family is None:
+        return None
+    if family == "nova":
+        return {"inferenceConfig": {"topK": top_k}}
+    return {"k" if family in {"cohere", "command"} else "top_k": top_k}
+
+
+def _top_k(raw: Raw) -> int | None:
+    """The sender's own; other servers take 0 or -1 for none."""
+    try:
+        value: int | None = msgspec.json.decode(bytes(raw) or b"null", type=int | None)
+    except msgspec.DecodeError:
+        raise Refused("top_k is not a whole number", param="top_k") from None
+    return value
+
+
+def _spread(body: ChatBody, attempt: Attempt) -> tuple[float | None, float | None]:
+    """Temperature and top_p, of the sender or else of the class. Anthropic's models from Claude 4.1 on refuse the two
+    together: there the class adds neither to the other, and its own temperature goes before its top_p."""
+    temperature, top_p = body.temperature, body.top_p
+    alone = _family(attempt) in {"anthropic", "claude"}
+    if temperature is None and not (alone and top_p is not None):
+        temperature = attempt.temperature
+    if top_p is None and not (alone and temperature is not None):
+        top_p = attempt.top_p
+    return temperature, top_p
+
+
 def _inference_config(body: ChatBody, attempt: Attempt) -> Json:
     """The sender's parameters, then the class's. Without `maxTokens` Bedrock reserves the model's most."""
-    temperature = body.temperature if body.temperature is not None else attempt.temperature
+    temperature, top_p = _spread(body, attempt)
     stop = [body.stop] if isinstance(body.stop, str) else body.stop
     config: Json = {
         "maxTokens": body.output_limit or attempt.max_tokens,
         "temperature": None if temperature is None else min(temperature, _MAX_TEMPERATURE),
-        "topP": body.top_p if body.top_p is not None else attempt.top_p,
+        "topP": top_p,
         "stopSequences": stop or None,
     }
     return {name: value for name, value in config.items() if value is not None}

@@ -15,6 +15,7 @@ from msgspec import Struct
 _FORMAT, _EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION_DATA = 1, 2, 3, 8, 9
 _SUBSCRIPTION, _ALIAS, _USER_PROPERTY = 11, 35, 38
 _PUBLISH_QOS_1 = b"\x32"
+_RETAINED_QOS_1 = b"\x33"
 _IS_TEXT = b"\x01\x01"
 """Payload Format Indicator: UTF-8."""
 
@@ -155,11 +156,11 @@ def pack_properties(
     return _variable(len(body)) + body
 
 
-def write_publish(topic: str, packet_id: int, properties: bytes, payload: bytes) -> bytes:
+def write_publish(topic: str, packet_id: int, properties: bytes, payload: bytes, retain: bool = False) -> bytes:
     """A whole PUBLISH at QoS 1. `properties` are as `pack_properties` gives them."""
-    name = topic.encode()
+    head, name = _RETAINED_QOS_1 if retain else _PUBLISH_QOS_1, topic.encode()
     size = _variable(len(name) + 4 + len(properties) + len(payload))
-    return b"".join((_PUBLISH_QOS_1, size, pack("!H", len(name)), name, pack("!H", packet_id), properties, payload))
+    return b"".join((head, size, pack("!H", len(name)), name, pack("!H", packet_id), properties, payload))
 
 
 def write_puback(packet_id: int) -> bytes:

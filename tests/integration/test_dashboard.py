@@ -23,12 +23,15 @@ from random import Random
 from threading import Lock, Thread
 from typing import Any
 
+import msgspec
 import promql_parser
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from bench.traffic import policy, request_events, tick_events, trouble_events
+from bench.traffic import change_events, policy, request_events, tick_events, trouble_events
+from router.domain.slo import Indicator, Objective
+from router.policy.policy import Policy
 from router.telemetry.metrics import Metrics, render
 from router.telemetry.sink import Sink
 
@@ -38,6 +41,11 @@ RULES = yaml.safe_load((DEPLOY / "prometheus-rules.yml").read_text())
 
 PROMETHEUS = shutil.which("prometheus")
 ATTEMPTS, PAUSE_S = 80, 0.25
+WHERE_THERE_IS_ONE = re.compile(
+    r"annotations /|/ (Shadow|Arms): |/ (Budget|Cache|Saved by the cache|Prompt tokens saved|Requests shaped)"
+    r"|/ Promised \w+ / B|/ Output ceiling|/ Answers cut off|/ Moves of ceilings"
+)
+"""What shows an edit, a rollout, an experiment, a budget, a cache: empty where there is none and nobody edits."""
 VARIABLES = {"$__rate_interval": "5s", "$__range": "30s", "$request_class": ".*", "$deployment": ".*"}
 
 
@@ -57,6 +65,8 @@ def queries() -> dict[str, str]:
             row = panel["title"]
         for target in panel.get("targets", ()):
             found[f"{row} / {panel['title']} / {target['refId']}"] = filled(target["expr"])
+    for note in DASHBOARD["annotations"]["list"]:
+        found[f"annotations / {note['name']}"] = filled(note["expr"])
     return found
 
 
@@ -67,6 +77,7 @@ class Traffic:
         self._policy = policy(classes=3, deployments=3)
         self._registry, self._rng, self._number, self._lock = CollectorRegistry(), Random(1), 0, Lock()
         metrics = Metrics(self._policy, self._registry)
+        metrics.adopt(self._policy, _edited(self._policy))
         self._sink = Sink(metrics.subscribers)
         metrics.watch_sink(self._sink)
         metrics.watch_journal(lambda: 0)
@@ -78,10 +89,18 @@ class Traffic:
                 self._number += 1
                 for event in request_events(self._number, self._rng, self._policy):
                     self._sink.emit(event)
-            for event in (*tick_events(self._number, self._policy), *trouble_events(self._number, self._policy)):
-                self._sink.emit(event)
+            for events in (tick_events, trouble_events, change_events):
+                for event in events(self._number, self._policy):
+                    self._sink.emit(event)
             self._sink.drain_all()
             return render(self._registry)
+
+
+def _edited(of: Policy) -> Policy:
+    """The policy with a tighter TTFT objective in its first class, as an edit on its way has it."""
+    first, *others = of.classes
+    tighter = msgspec.structs.replace(first.objectives, ttft=Objective(Indicator.TTFT, 0.25, 0.9))
+    return msgspec.structs.replace(of, classes=(msgspec.structs.replace(first, objectives=tighter), *others))
 
 
 @pytest.fixture(scope="module", params=["made-up events", "the demo"])
@@ -212,9 +231,13 @@ def test_every_expression_parses(expression: str) -> None:
     assert promql_parser.parse(expression) is not None
 
 
-def test_no_panel_is_empty(prometheus: str) -> None:
-    """With traffic behind it every query of every panel answers with figures."""
+def test_no_panel_is_empty(prometheus: str, request: pytest.FixtureRequest) -> None:
+    """With traffic behind it every query of every panel and annotation answers with figures; of the demo, whose policy
+    nobody edits, all but those that need an edit, a budget or a cache."""
     waiting = queries()
+    if request.node.callspec.params["base_url"] == "the demo":
+        waiting = {name: query for name, query in waiting.items() if not WHERE_THERE_IS_ONE.search(name)}
+        assert len(waiting) > 70
     for _ in range(ATTEMPTS):
         waiting = {name: query for name, query in waiting.items() if not _has_data(prometheus, query)}
         if not waiting:

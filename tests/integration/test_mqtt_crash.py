@@ -110,6 +110,9 @@ class Dispatcher:
     def has_room(self):
         return True
 
+    def held(self, source):
+        return 0
+
 async def main():
     journal = SqliteJournal(folder / "journal.db")
     options = MqttOptions(url=url, backoff_min_s=0.02, backoff_max_s=0.1, receive_maximum=8)

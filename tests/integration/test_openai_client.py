@@ -78,6 +78,9 @@ class FakeRouter:
     def has_room(self) -> bool:
         return True
 
+    def held(self, source: str) -> int:
+        return 0
+
     def emit(self, event: Event) -> None:
         return
 

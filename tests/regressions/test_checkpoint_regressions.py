@@ -130,7 +130,7 @@ def is_sane(candidate: Candidate) -> bool:
 def state(house: House) -> tuple[bytes, list[float]]:
     """Everything a checkpoint holds, and what the router predicts from it."""
     controller = house.controller
-    viewer = Viewer(controller.lengths, controller.qualities)
+    viewer = Viewer(controller.lengths, controller.qualities, controller.ceilings)
     now = asyncio.get_running_loop().time()
     numbers = []
     for request_class in _CLASSES:

@@ -47,7 +47,7 @@ def figures(house: House) -> tuple[float, float, float]:
 def apply(house: House, *deployments: Deployment, bounds: Bounds | None = None) -> None:
     """Put another policy in force."""
     classes = (replace(_CLASS, priority=7),)
-    house.controller.apply(Policy("p2", classes, deployments or house.listed, bounds or house.bounds), at=0.0)
+    house.controller.apply(Policy("p2", classes, deployments or house.listed, bounds or house.bounds), now=0.0, at=0.0)
 
 
 def test_an_edit_of_a_priority_forgets_nothing() -> None:

@@ -25,8 +25,8 @@ def test_a_deployment_replaced_under_a_running_stream_still_delivers_every_piece
         task = house.going(model="large", stream=True, responder=client)
         await asyncio.sleep(0.05)
         moved = deployment("large", Tier.LARGE, address=Address("scripted", "elsewhere"))
-        house.controller.apply(Policy("p2", house.classes, (deployment("small"),)), at=0.0)
-        house.controller.apply(Policy("p3", house.classes, (deployment("small"), moved)), at=0.0)
+        house.controller.apply(Policy("p2", house.classes, (deployment("small"),)), now=0.0, at=0.0)
+        house.controller.apply(Policy("p3", house.classes, (deployment("small"), moved)), now=0.0, at=0.0)
         reply = await task
         assert (client.begun, len(client.pieces), client.finished) == (["large"], 3, ["stop"])
         assert reply.receipt.ttft_s == pytest.approx(0.1)
@@ -44,7 +44,7 @@ def test_an_old_request_does_not_decide_who_may_serve_new_ones() -> None:
         house.backend.scripts = {"large": failing_once(Unreachable("blip"))}
         old = house.going("old")
         await asyncio.sleep(0.05)
-        house.controller.apply(Policy("p2", (RequestClass("all", deployments=("small",)),), house.listed), at=0.0)
+        house.controller.apply(Policy("p2", (RequestClass("all", deployments=("small",)),), house.listed), now=0.0, at=0.0)
         await old
         assert (await house.ask("new")).receipt.deployment == "small"
 

@@ -12,6 +12,7 @@ from router.demo.view import View
 from router.domain.decision import Candidate, Decision, DecisionId, Prices, Terms
 from router.domain.deployment import DeploymentName
 from router.domain.events import (
+    BudgetObserved,
     DecisionMade,
     FeedbackReceived,
     HealthChanged,
@@ -20,6 +21,7 @@ from router.domain.events import (
     RequestEnded,
     RequestReceived,
     RequestRejected,
+    RolloutChanged,
 )
 from router.domain.request import Prompt, Request, RequestId
 from router.sim.clock import run_virtual
@@ -126,6 +128,18 @@ def test_spend_is_held_against_always_large() -> None:
     """Four attempts at .25 for answers that would have cost 1.00 each; reserved hours count as they pass."""
     assert "1.0000 USD, 33% of always-large (3.0000)" in fed()[0].line()
     assert "1.0300 USD, 34% of always-large (3.0000)" in fed(hourly_usd=3.0)[0].line()
+
+
+def test_rollouts_and_budgets_are_on_the_line_where_there_are_any() -> None:
+    """Where each rollout stands and what is spent of each budget; not a word where there is none."""
+    view, _ = fed()
+    assert "rollout" not in view.line()
+    assert "budget" not in view.line()
+    view.on_event(RolloutChanged("chat", "canary", 0.25, "v", "no objective burned", 0.0))
+    view.on_event(RolloutChanged("mail", "rolled_back", 0.0, "v", "ttft burns", 0.0))
+    view.on_event(BudgetObserved("mail", 1.25, 0.5, 5.0))
+    view.on_event(BudgetObserved("mail", 1.5, 0.5, 5.0))
+    assert view.line().endswith("; rollouts: chat canary at 25%, mail rolled back; budgets: mail 1.50 of 5.00 USD")
 
 
 def test_the_summary_says_what_it_came_to() -> None:

@@ -13,6 +13,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from bench.traffic import policy
+from router.policy.rules.document import rules_document
+from router.runtime.reload import load_directory
 from router.settings import HttpSettings, load_settings, variables
 from router.telemetry.metrics import Metrics
 from router.telemetry.sink import Sink
@@ -61,6 +63,12 @@ def test_queries_name_only_metrics_that_exist() -> None:
     assert used - known == set()
 
 
+def test_the_rules_are_those_of_the_policy_that_compose_mounts() -> None:
+    """Not stale: `router policy rules policies/ --out deploy/prometheus-rules.yml` would change nothing."""
+    assert "../policies:/etc/router/policies:ro" in SERVICES["router"]["volumes"]
+    assert (DEPLOY / "prometheus-rules.yml").read_text() == rules_document(load_directory(REPO / "policies"))
+
+
 def test_every_metric_is_on_the_dashboard_or_in_a_rule() -> None:
     """What is measured can be seen; the exceptions are views for other dashboards."""
     registry = CollectorRegistry()
@@ -74,9 +82,7 @@ def test_every_metric_is_on_the_dashboard_or_in_a_rule() -> None:
         "router_checkpoint_bytes",
         "router_health_changes",
         "router_policy_last_reload_timestamp_seconds",
-        "router_policy_reloads",
         "router_price_updates",
-        "router_slo_window_seconds",
         "router_tenant_requests",
         "router_tenant_spend_usd",
     }

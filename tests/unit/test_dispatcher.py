@@ -607,7 +607,7 @@ def test_a_policy_swap_does_not_touch_what_is_in_flight() -> None:
         house = House()
         task = asyncio.ensure_future(house.ask("old", model="large"))
         await asyncio.sleep(0.15)
-        events = house.controller.apply(Policy("p2", (RequestClass("all"),), (deployment("small"),)), at=0.0)
+        events = house.controller.apply(Policy("p2", (RequestClass("all"),), (deployment("small"),)), now=0.0, at=0.0)
         assert [type(e).__name__ for e in events] == ["PolicyApplied"]
         new = await house.ask("new")
         old = await task

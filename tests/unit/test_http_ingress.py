@@ -96,6 +96,7 @@ async def test_stream_of_an_answer_that_never_streamed(door: Door) -> None:
         (RequestError("no", code="model_not_found", param="model"), 404, "model_not_found", "false"),
         (RequestError("long", code="context_length_exceeded"), 400, "context_length_exceeded", "false"),
         (Rejected("full", code="queue_full"), 429, "queue_full", "true"),
+        (Rejected("spent", code="insufficient_quota"), 429, "insufficient_quota", "false"),
         (Rejected("bye", code="draining"), 503, "draining", "true"),
         (Expired("late"), 504, "deadline_exceeded", "false"),
         (Refused("bad"), 400, "backend_refused", "false"),

@@ -67,6 +67,7 @@ class Dispatcher:
         self.gate = asyncio.Event()
         self.gate.set()
         self.room = True
+        self.held_now = 0
         self.feedbacks: list[tuple[str, float]] = []
         self.arrivals = asyncio.Semaphore(0)
 
@@ -116,6 +117,9 @@ class Dispatcher:
 
     def has_room(self) -> bool:
         return self.room
+
+    def held(self, source: str) -> int:
+        return self.held_now
 
 
 class Held:
@@ -455,6 +459,7 @@ async def test_a_retry_that_overtakes_its_refusal_waits_and_is_a_fresh_try(world
         (Expired("x"), 0, False),
         (Expired("x"), 1, True),
         (Rejected("x"), 0, False),
+        (Rejected("x", code="insufficient_quota"), 0, False),
         (Throttled("x"), 2, False),
         (RouterError("a bug"), 1, False),
     ],
@@ -728,6 +733,20 @@ async def test_no_more_is_open_than_the_window(worlds: Worlds) -> None:
         assert ingress.open_requests <= 4 + 1
         world.dispatch.gate.set()
         assert {fields(reply)["request-id"] for reply in await producer.get(40)} == {f"r{n}" for n in range(40)}
+
+
+async def test_who_waits_for_a_budget_takes_no_place_in_the_window(worlds: Worlds) -> None:
+    """Three that wait for the next day leave room for four others beside them."""
+    async with worlds(receive_maximum=4) as world:
+        world.dispatch.gate.clear()
+        world.dispatch.held_now = 3
+        await world.start()
+        producer = await world.producer()
+        for number in range(40):
+            producer.ask(f"r{number}")
+        await world.dispatch.called(7)
+        world.dispatch.gate.set()
+        await producer.get(40)
 
 
 async def test_a_journal_that_refuses_stops_the_reading_until_it_takes_more(worlds: Worlds) -> None:

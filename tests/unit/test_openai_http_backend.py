@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, formatdate
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import botocore
 import pytest
 
 from router.backends.openai_http import OpenAIHttpBackend
@@ -42,7 +45,7 @@ def attempt(
     *,
     stream: bool = True,
     within_s: float | None = 10.0,
-    api_key_env: str | None = None,
+    address: Mapping[str, str | None] = MappingProxyType({}),
     **body: Any,
 ) -> Attempt:
     now = time.monotonic()
@@ -58,7 +61,7 @@ def attempt(
             model="m",
             tier=Tier.SMALL,
             kind=Kind.CONTINUOUS,
-            address=Address("openai_http", "org/m-8b", url=double.url, api_key_env=api_key_env),
+            address=Address("openai_http", "org/m-8b", url=double.url, **address),
             price=Price(1.0, 2.0),
         ),
         number=1,
@@ -96,11 +99,64 @@ async def test_upstream_gets_the_senders_body_with_the_deployments_model(
 
 async def test_key_comes_from_the_named_variable(double: OpenAIServer, backend: OpenAIHttpBackend) -> None:
     """The key is read from the environment at the call; without it nothing is sent."""
-    await call(backend, attempt(double, api_key_env="KEY"))
+    await call(backend, attempt(double, address={"api_key_env": "KEY"}))
     assert double.script.calls[0].headers["authorization"] == "Bearer sesame"
-    error = await failure(backend, attempt(double, api_key_env="OTHER"))
+    error = await failure(backend, attempt(double, address={"api_key_env": "OTHER"}))
     assert (type(error), error.code) == (Refused, "backend_forbidden")
     assert double.script.served == 1
+
+
+async def test_a_key_in_a_file_is_kept_until_it_is_to_be_forgotten(
+    double: OpenAIServer, backend: OpenAIHttpBackend, tmp_path: Path
+) -> None:
+    """Read once; another one is used from the first call after `forget` on, and only for the file that was named."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("sk-one\n")
+    second.write_text("sk-two")
+
+    async def shown(file: Path) -> str:
+        await call(backend, attempt(double, address={"api_key_file": str(file)}))
+        return double.script.calls[-1].headers["authorization"]
+
+    assert [await shown(first), await shown(second)] == ["Bearer sk-one", "Bearer sk-two"]
+    first.write_text("sk-three")
+    second.unlink()
+    assert [await shown(first), await shown(second)] == ["Bearer sk-one", "Bearer sk-two"]
+    backend.forget((str(first), "another"))
+    assert [await shown(first), await shown(second)] == ["Bearer sk-three", "Bearer sk-two"]
+    assert double.script.accepted == 1
+
+
+@pytest.mark.parametrize("held", [None, b"", b"\xff", b"sk-a\nX-Injected: 1"])
+async def test_a_key_file_that_holds_no_key_calls_nobody(
+    double: OpenAIServer, backend: OpenAIHttpBackend, tmp_path: Path, held: bytes | None
+) -> None:
+    """What it holds is not in the error; once it is repaired, it is read without having been forgotten."""
+    file = tmp_path / "key"
+    if held is not None:
+        file.write_bytes(held)
+    error = await failure(backend, attempt(double, address={"api_key_file": str(file)}))
+    assert (type(error), error.code) == (Refused, "backend_forbidden")
+    assert "sk-a" not in str(error)
+    assert double.script.served == 0
+    file.write_text("sk-fine")
+    await call(backend, attempt(double, address={"api_key_file": str(file)}))
+    assert double.script.calls[0].headers["authorization"] == "Bearer sk-fine"
+
+
+async def test_another_authority_counts_once_the_old_one_is_forgotten(
+    double: OpenAIServer, backend: OpenAIHttpBackend, tmp_path: Path
+) -> None:
+    """The file is read at the first call, then again after `forget`: a broken one is not seen before, and is then."""
+    file = tmp_path / "ca.pem"
+    file.write_bytes((Path(botocore.__file__).parent / "cacert.pem").read_bytes())
+    wanted = attempt(double, address={"ca_file": str(file)})
+    await call(backend, wanted)
+    file.write_text("no certificate")
+    await call(backend, wanted)
+    backend.forget((str(file),))
+    await failure(backend, wanted)
+    assert double.script.served == 2
 
 
 @pytest.mark.parametrize(

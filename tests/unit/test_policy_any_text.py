@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given, settings
+from typing import Any
+
+import yaml
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from router.policy.checks.warnings import find_warnings
 from router.policy.compile import compile_policy
 from router.policy.parse import PolicyErrors
 from router.policy.policy import Policy
+from router.policy.schema.json import json_schema
+from router.policy.schema.openslo import SloObject
+from tests.unit.policy_documents import Drawn
 
 FLEET = """\
 deployments:
@@ -20,14 +27,21 @@ prices:
 """
 
 
-def compiles(text: str) -> Policy | None:
+def compiles(*texts: str) -> Policy | None:
+    """The policy, whose warnings have places too, or `None` where every error has a place."""
+    documents = [("fleet.yaml", FLEET), *((f"x{i}.yaml", text) for i, text in enumerate(texts))]
+    policy = None
     try:
-        return compile_policy([("fleet.yaml", FLEET), ("x.yaml", text)])
+        policy = compile_policy(documents)
+        problems: Any = find_warnings(documents, policy)
+        words = [p.message for p in problems]
     except PolicyErrors as error:
         problems = error.problems
-    assert problems
-    assert all(p.file and p.line >= 1 and p.column >= 1 and p.problem for p in problems)
-    return None
+        words = [p.problem for p in problems]
+        assert problems
+    assert all(p.file and p.line >= 1 and p.column >= 1 for p in problems)
+    assert all(words)
+    return policy
 
 
 @given(st.text(max_size=200))
@@ -67,7 +81,6 @@ WORDS = st.sampled_from(
         "attributes",
         "deployments",
         "parameters",
-        "budget",
         "order",
         "input_tokens",
         "min",
@@ -89,6 +102,26 @@ WORDS = st.sampled_from(
         "batch_ms",
         "capabilities",
         "tags",
+        "forced",
+        "fallback",
+        "residency",
+        "budget",
+        "usd_per_day",
+        "when_spent",
+        "cache",
+        "ttl",
+        "rollout",
+        "mode",
+        "ab",
+        "canary",
+        "steps",
+        "arms",
+        "share",
+        "slo",
+        "style",
+        "max_tokens",
+        "start",
+        "derived_from",
         "models",
         "usd_per_useful",
         "limit_min",
@@ -123,7 +156,7 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
-TOP = st.sampled_from(["defaults", "deployments", "fleet", "prices", "classes", "class", "bounds"])
+TOP = st.sampled_from(["defaults", "deployments", "fleet", "prices", "classes", "class", "profiles", "bounds"])
 
 
 @settings(max_examples=300, deadline=None)
@@ -131,3 +164,52 @@ TOP = st.sampled_from(["defaults", "deployments", "fleet", "prices", "classes", 
 def test_any_document_of_the_right_words_gives_a_policy_or_a_located_error(document: dict[str, str]) -> None:
     """Field names in the wrong places, values of the wrong kind: still a policy or a located error."""
     compiles("".join(f"{key}: {value}\n" for key, value in document.items()))
+
+
+POLICY = Drawn(json_schema())
+ONE_CLASS = POLICY.of({"$ref": "#/$defs/ClassSpec"})
+DOCUMENTS = st.one_of(
+    POLICY.whole,
+    st.fixed_dictionaries({"class": ONE_CLASS}),
+    st.fixed_dictionaries({"classes": st.lists(ONE_CLASS, max_size=3)}),
+    st.fixed_dictionaries({"defaults": POLICY.of({"$ref": "#/$defs/ClassTerms"}), "class": ONE_CLASS}),
+)
+SLO = Drawn(SloObject.model_json_schema(by_alias=True))
+SOUND: dict[str, Any] = {
+    "indicator": {"metadata": {"name": "i"}, "spec": {}},
+    "timeWindow": [{"duration": "4w", "isRolling": True}],
+    "budgetingMethod": "Occurrences",
+}
+THRESHOLD: dict[str, Any] = {"op": "lte", "value": 0.5, "target": 0.9}
+
+
+@st.composite
+def slos(draw: st.DrawFn) -> dict[str, Any]:
+    """A sound SLO with up to two fields of it, and of its objective, drawn or left out."""
+
+    def edited(sound: dict[str, Any], definition: str) -> dict[str, Any]:
+        drawn = draw(SLO.of({"$ref": f"#/$defs/{definition}"}))
+        fields = draw(st.lists(st.sampled_from(sorted({*sound, *drawn})), unique=True, max_size=2))
+        result = {name: value for name, value in sound.items() if name not in fields}
+        return result | {name: drawn[name] for name in fields if name in drawn}
+
+    spec = edited(SOUND, "SloSpec")
+    metadata = draw(SLO.of({"$ref": "#/$defs/Metadata"})) | {"name": "s"}
+    spec.setdefault("objectives", [edited(THRESHOLD, "ThresholdSpec")])
+    return {"apiVersion": "openslo/v1", "kind": "SLO", "metadata": metadata, "spec": spec}
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+@given(DOCUMENTS)
+def test_any_document_that_the_schema_accepts_gives_a_policy_or_located_errors(document: dict[str, Any]) -> None:
+    """What an editor does not underline compiles, or is told with its place: never a traceback, nor from warnings."""
+    compiles(yaml.safe_dump(document, allow_unicode=True))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+@given(slos(), st.sampled_from(["ttft", "tpot", "e2e", "availability"]))
+def test_any_openslo_document_gives_an_objective_or_located_errors(slo: dict[str, Any], indicator: str) -> None:
+    """Whatever the format allows in an SLO that a class refers to."""
+    text = yaml.safe_dump(slo, allow_unicode=True)
+    policy = compiles(text, f"class: {{name: a, objectives: {{{indicator}: {{slo: s}}}}}}")
+    assert policy is None or getattr(policy.classes[0].objectives, indicator) is not None

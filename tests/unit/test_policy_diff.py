@@ -77,3 +77,8 @@ def test_prices_match_bounds_and_worth() -> None:
         "bounds: queue_wait_s 1m -> 30s",
         "a useful answer is worth: 0.02 USD -> 0.05 USD",
     ]
+
+
+def test_a_profile_that_changes_is_told() -> None:
+    """Profiles are part of what a policy means."""
+    assert changes(policy(), policy(rest="profiles: {terse: {temperature: 0.1}}")) == ["profile terse: added"]

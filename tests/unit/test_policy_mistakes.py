@@ -2,41 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pytest
 
-from router.domain.errors import PolicyError
 from router.policy.compile import compile_policy
-from router.policy.parse import PolicyErrors
-
-FLEET = """\
-deployments:
-  - {name: small, model: llama-3.1-8b, tier: small, backend: simulated}
-  - {name: large, model: llama-3.1-70b, tier: large, backend: simulated}
-prices:
-  models:
-    llama-3.1-8b: {input: 0.22, output: 0.22}
-    llama-3.1-70b: {input: 0.99, output: 0.99}
-"""
-
-
-class Mistake(NamedTuple):
-    """A document beside a sound fleet, with ▸ where the message must point, and what it must say."""
-
-    text: str
-    path: str
-    says: str
-
-    def place(self) -> tuple[int, int]:
-        """Line and column of the mark, from 1."""
-        before = self.text[: self.text.index("▸")]
-        return before.count("\n") + 1, len(before) - before.rfind("\n")
-
-    def document(self) -> str:
-        """The text without the mark."""
-        return self.text.replace("▸", "")
-
+from tests.unit.policy_mistakes import FLEET, Mistake, problems_of, told_once
 
 MISTAKES = {
     "unknown key at the top": Mistake("▸clases:\n  - name: a\n", "clases", "did you mean `classes`?"),
@@ -266,21 +235,10 @@ MISTAKES = {
 }
 
 
-def problems_of(*texts: str) -> tuple[PolicyError, ...]:
-    with pytest.raises(PolicyErrors) as refused:
-        compile_policy([(f"{i}.yaml", text) for i, text in enumerate(texts)])
-    return refused.value.problems
-
-
 @pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES.keys())
 def test_one_mistake_gives_one_message_at_its_place(mistake: Mistake) -> None:
     """File, line, column, path and a sentence that says what to write; and nothing else is complained about."""
-    (problem,) = problems_of(FLEET, mistake.document())
-    line, column = mistake.place()
-    assert (problem.file, problem.line, problem.column) == ("1.yaml", line, column), str(problem)
-    assert problem.path == mistake.path or not mistake.path
-    assert mistake.says in problem.problem
-    assert str(problem).startswith(f"1.yaml:{line}:{column}: ")
+    told_once(mistake)
 
 
 def test_there_is_no_mistake_in_the_fleet_of_these_tests() -> None:

@@ -9,9 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.domain.deployment import Kind, Tier
-from router.domain.slo import FloorUnderOverload, Goal, Indicator, Objective, Objectives, QualityFloor, RequestClass
+from router.domain.slo import (
+    Ceiling,
+    FloorUnderOverload,
+    Goal,
+    Indicator,
+    Objective,
+    Objectives,
+    Parameters,
+    QualityFloor,
+    RequestClass,
+)
 from router.policy.compile import compile_policy
 from router.policy.parse import PolicyErrors
+from router.policy.profiles import resolve
 
 POLICIES = Path(__file__).parents[2] / "policies"
 SHIPPED = [(str(p.relative_to(POLICIES)), p.read_text("utf-8")) for p in sorted(POLICIES.glob("*.yaml"))]
@@ -34,21 +45,35 @@ def test_the_shipped_policies_compile_and_cover_their_use_cases() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "temperature", "top_p"),
+    ("name", "temperature", "top_p", "start"),
     [
-        ("extraction", 0.0, 0.1),
-        ("classification", 0.0, 0.1),
-        ("summarization", 0.3, 0.5),
-        ("creative", 0.8, 0.9),
-        ("code", 0.2, 0.3),
-        ("chat", 0.5, 0.7),
+        ("extraction", 0.0, 0.1, 256),
+        ("classification", 0.0, 0.1, 256),
+        ("summarization", 0.3, 0.5, 1024),
+        ("creative", 0.8, 0.9, 4096),
+        ("code", 0.2, 0.3, 4096),
+        ("chat", 0.5, 0.7, 1024),
     ],
 )
-def test_the_shipped_parameter_profiles(name: str, temperature: float, top_p: float) -> None:
-    """Each use case has its sampling parameters and a ceiling on its output."""
-    parameters = next(c.parameters for c in compile_policy(SHIPPED).classes if c.name == name)
-    assert (parameters.temperature, parameters.top_p) == (temperature, top_p)
-    assert parameters.max_tokens is not None
+def test_the_shipped_classes_have_the_parameters_of_their_use_case(
+    name: str, temperature: float, top_p: float, start: int
+) -> None:
+    """Each use case has its sampling parameters and a learned ceiling; so has a request of it that waits in a batch."""
+    policy = compile_policy(SHIPPED)
+    classes = {c.name: c for c in policy.classes}
+    for request_class in (classes[name], classes["batch"]):
+        parameters = resolve(policy, request_class, name)
+        assert (parameters.temperature, parameters.top_p) == (temperature, top_p)
+        assert parameters.ceiling == Ceiling(start)
+        assert parameters.max_tokens is None
+
+
+def test_what_no_shipped_profile_knows_is_bounded_still() -> None:
+    """Questions are sampled as a conversation; other use cases as the model likes; both have a learned ceiling."""
+    policy = compile_policy(SHIPPED)
+    classes = {c.name: c for c in policy.classes}
+    assert resolve(policy, classes["chat"], "qa") == resolve(policy, classes["chat"], "chat")
+    assert resolve(policy, classes["default"], "math") == Parameters(ceiling=Ceiling(1024))
 
 
 @pytest.mark.parametrize(

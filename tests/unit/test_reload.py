@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from router.domain.events import PolicySource
 from router.policy.parse import PolicyErrors
 from router.policy.policy import Policy
 from router.runtime.reload import PolicyWatch, load_directory, read_directory
@@ -43,14 +44,17 @@ class Recorder:
     def __init__(self) -> None:
         self.told: asyncio.Queue[Policy | tuple[str, ...]] = asyncio.Queue()
         self.fail_with: Exception | None = None
+        self.source = PolicySource("")
 
-    def apply(self, policy: Policy) -> None:
+    def apply(self, policy: Policy, source: PolicySource) -> None:
         if self.fail_with is not None:
             raise self.fail_with
+        self.source = source
         self.told.put_nowait(policy)
 
-    def reject(self, digest: str, problems: tuple[str, ...]) -> None:
+    def reject(self, digest: str, problems: tuple[str, ...], source: PolicySource) -> None:
         assert len(digest) == 12
+        self.source = source
         self.told.put_nowait(problems)
 
     async def deadline(self) -> float | None:

@@ -239,6 +239,12 @@ def test_error_body_is_openais() -> None:
     assert json.loads(error_body(Rejected("full", code="queue_full")))["error"]["code"] == "queue_full"
 
 
+def test_a_spent_budget_is_told_as_openai_tells_it() -> None:
+    """Type and code are both `insufficient_quota`, which SDKs tell from a rate limit."""
+    said = json.loads(error_body(Rejected("spent", code="insufficient_quota")))["error"]
+    assert (said["type"], said["code"]) == ("insufficient_quota", "insufficient_quota")
+
+
 def test_stream_of_chunks() -> None:
     """Each piece is a chunk with one id, time and model; what has no choices is not passed on."""
     writer = ChunkWriter(request(stream=True), RECEIPT, 99)

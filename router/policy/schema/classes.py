@@ -78,8 +78,11 @@ Window = Annotated[
 
 
 class ObjectiveTerms(Spec):
-    """What is promised of one indicator, in OpenSLO's words."""
+    """What is promised of one indicator, in OpenSLO's words; or the name of an OpenSLO document that says it."""
 
+    slo: Text | None = None
+    """Name of an `openslo/v1` SLO in the policy directory, from which target, window and threshold come. A threshold
+    there is in seconds, unless the SLO or its SLI has the annotation or label `router/unit`: ms, s, m or h."""
     threshold: Duration | None = None
     """A request is good when the indicator is at most this, such as 500ms. Not for availability."""
     target: Target = 0.99

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from router.domain.deployment import Kind, Tier
+from router.domain.deployment import Kind, Sampling, Tier
 from router.domain.request import Capability
 from router.policy.schema.values import ENV_NAME, URL, Amount, Count, Name, Spec, Text, Texts
 
@@ -80,8 +80,10 @@ class DeploymentSpec(Spec):
     """AWS region; absent means the SDK's own default."""
     api_key_env: Annotated[str, Field(pattern=ENV_NAME)] | None = None
     """Environment variable that holds the key; keys are never written here."""
+    api_key_file: Text | None = None
+    """File that holds the key, such as a mounted secret; a key put there later is taken up without a restart."""
     ca_file: Text | None = None
-    """File of the certificate authority to trust."""
+    """File of the certificate authority to trust; another one put there later is taken up without a restart."""
     price_usd_per_mtok: PriceSpec | None = None
     """USD per million tokens; absent means the price of the model under `prices`."""
     hourly_usd: Amount | None = None
@@ -110,3 +112,7 @@ class DeploymentSpec(Spec):
     """Model that this one was fine-tuned, distilled or quantised from: quality and speed start where its are."""
     optimizations: Texts = ()
     """What was done to it, such as quantization-awq, speculative-decoding or compilation-neuron."""
+    takes: tuple[Sampling, ...] | None = None
+    """Sampling parameters that may be filled in where a request is silent; absent: temperature, top_p, max_tokens, and
+    on Bedrock top_k. Add top_k for servers such as vLLM and Ollama; name max_completion_tokens, and no temperature, for
+    models of OpenAI that reason."""

@@ -39,24 +39,25 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Router policy"}
 
 
-def fields_at(path: Iterable[str | int]) -> tuple[str, ...]:
+def fields_at(path: Iterable[str | int], schema: Schema | None = None) -> tuple[str, ...]:
     """The fields that may stand in the mapping at a path; steps the schema does not know are skipped."""
-    here: list[Schema] = [json_schema()]
+    whole = json_schema() if schema is None else schema
+    here: list[Schema] = [whole]
     for step in path:
-        below = [child for node in _branches(here) if (child := _child(node, step)) is not None]
+        below = [child for node in _branches(here, whole) if (child := _child(node, step)) is not None]
         here = below or here
-    names = {name: None for node in _branches(here) for name in node.get("properties", {})}
+    names = {name: None for node in _branches(here, whole) for name in node.get("properties", {})}
     return tuple(names)
 
 
-def _branches(nodes: Iterable[Schema]) -> list[Schema]:
+def _branches(nodes: Iterable[Schema], whole: Schema) -> list[Schema]:
     """The nodes with references and alternatives followed."""
     found: list[Schema] = []
     for node in nodes:
         reference = node.get("$ref")
         if reference is not None:
-            found += _branches([json_schema()["$defs"][reference.rsplit("/", 1)[1]]])
-        found += _branches([*node.get("anyOf", ()), *node.get("oneOf", ())])
+            found += _branches([whole["$defs"][reference.rsplit("/", 1)[1]]], whole)
+        found += _branches([*node.get("anyOf", ()), *node.get("oneOf", ())], whole)
         found.append(node)
     return found
 
@@ -74,9 +75,12 @@ def suggestion(word: str, known: Sequence[str]) -> str:
     return f", did you mean `{close[0]}`?" if close else ""
 
 
-def wording(error: ErrorDetails) -> str:
-    """One schema error as a sentence that says what is wrong and what to write."""
+def wording(error: ErrorDetails, schema: Schema | None = None) -> str:
+    """One schema error as a sentence that says what is wrong and what to write; `schema` is that of a policy document
+    unless another is given."""
     kind = error["type"]
+    if kind == "extra_forbidden":
+        return _unknown(error, schema)
     if kind in _KINDS:
         quote = " (quote it if it is text)" if kind == "string_type" else ""
         return f"expected {_KINDS[kind]}, got {named(error['input'])}{quote}"
@@ -90,9 +94,9 @@ def _missing(error: ErrorDetails) -> str:
     return f"missing required field `{error['loc'][-1]}`"
 
 
-def _unknown(error: ErrorDetails) -> str:
+def _unknown(error: ErrorDetails, schema: Schema | None) -> str:
     *parent, name = error["loc"]
-    known = fields_at(parent)
+    known = fields_at(parent, schema)
     hint = suggestion(str(name), known)
     return f"unknown field `{name}`" + (hint or f"; there are: {', '.join(known)}")
 
@@ -117,7 +121,6 @@ def _length(error: ErrorDetails) -> str:
 
 _SPECIAL: dict[str, Callable[[ErrorDetails], str]] = {
     "enum": _choice,
-    "extra_forbidden": _unknown,
     "literal_error": _choice,
     "missing": _missing,
     "string_pattern_mismatch": _pattern,

@@ -58,19 +58,24 @@ def _listed(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-_DURATION_JSON = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^[0-9.]+ *(ms|[smhdw])$"}]}
-_RATIO_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, {"type": "string", "pattern": "^[0-9.]+ *%$"}]}
-_NAMES_JSON = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+_TIME_JSON = {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})? *(ms|[smhdw])$"}
+_SHARE_JSON = {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,9})? *%$"}
+_WAIT_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1e12}, _TIME_JSON]}
+_DURATION_JSON = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1e12}, _TIME_JSON]}
+_RATIO_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, _SHARE_JSON]}
+_TARGET_JSON = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, _SHARE_JSON]}
+_TEXT_JSON = {"type": "string", "minLength": 1, "maxLength": 1024}
+_NAMES_JSON = {"anyOf": [_TEXT_JSON, {"type": "array", "items": _TEXT_JSON}]}
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 URL = r"^https?://[^\s/]+(/\S*)?$"
 ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 Name = Annotated[str, Field(pattern=NAME)]
-Wait = Annotated[float, BeforeValidator(read_duration), WithJsonSchema(_DURATION_JSON)]
+Wait = Annotated[float, BeforeValidator(read_duration), WithJsonSchema(_WAIT_JSON)]
 Duration = Annotated[float, Field(gt=0), BeforeValidator(read_duration), WithJsonSchema(_DURATION_JSON)]
 Ratio = Annotated[float, BeforeValidator(read_ratio), WithJsonSchema(_RATIO_JSON)]
-Target = Annotated[float, BeforeValidator(read_target), WithJsonSchema(_RATIO_JSON)]
+Target = Annotated[float, BeforeValidator(read_target), WithJsonSchema(_TARGET_JSON)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed), WithJsonSchema(_NAMES_JSON)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Amount = Annotated[float, Field(ge=0, le=1e12)]

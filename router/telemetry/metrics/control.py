@@ -21,9 +21,11 @@ from router.telemetry.series import Counter, Gauge, Histogram
 from router.telemetry.sink import Handlers
 
 DECIDE_EDGES = (0.00001, 0.000025, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.0025, 0.01, 0.1)
-BINDINGS = ("forced", "only", "explored", "slo", "quality", "floor", "cost", "capacity")
+BINDINGS = ("forced", "fallback", "only", "explored", "slo", "quality", "floor", "cost", "capacity")
 EXCLUSIONS = (
     "not_allowed",
+    "wrong_residency",
+    "later_fallback",
     "tried",
     "unhealthy",
     "lacks_capability",

@@ -3,7 +3,7 @@
 `gen_ai_client_*` is what the router sees as the client of the models: one operation for each call.
 `gen_ai_server_*` is what the clients of the router see: one for each request. Names, attributes and bucket
 edges are those of the OpenTelemetry GenAI semantic conventions (status: development); units in braces are
-dropped, dots become underscores.
+dropped, dots become underscores. An answer from the cache is no operation of a model and is left out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from router.domain.events import AttemptEnded, RequestEnded
+from router.domain.events import CACHE, AttemptEnded, RequestEnded
 from router.domain.outcome import Ending
 from router.policy.policy import Policy
 from router.telemetry.labels import OTHER, Vocabulary
@@ -109,7 +109,7 @@ class GenAiMetrics:
         self._usage.observe(keys.output, outcome.output_tokens)
 
     def _on_ended(self, event: RequestEnded) -> None:
-        if event.status != COMPLETED:
+        if event.status != COMPLETED or event.deployment == CACHE:
             return
         attributes = self._keys.get(event.deployment, self._unknown).attributes
         if event.ttft_s is not None:

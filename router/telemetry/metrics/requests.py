@@ -1,4 +1,9 @@
-"""What became of the requests, how long they took, phase by phase, and what they cost."""
+"""What became of the requests, how long they took, phase by phase, and what they cost.
+
+Every threshold that is promised is an edge of its histogram. A policy with another threshold adds an edge while the
+router runs (`Histogram.refit` says what becomes of the counts); an edge that was promised once is kept, so that taking
+an edit back changes nothing, until there are more than `EDGES_MAX`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from router.domain.deployment import Tier
 from router.domain.errors import Evicted, Expired, Rejected
 from router.domain.events import (
+    CACHE,
     AttemptEnded,
     IngressEvent,
     RequestEnded,
@@ -27,6 +33,7 @@ TPOT_EDGES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25
 E2E_EDGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 300.0)
 PHASE_EDGES = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 OVERHEAD_EDGES = (0.0001, 0.00025, 0.0005, 0.001, 0.0015, 0.0025, 0.005, 0.01, 0.025, 0.1, 1.0)
+EDGES_MAX = 64
 
 _REJECTIONS = {Expired.code: "expired", Evicted.code: "evicted", CLIENT_GONE: CANCELLED}
 
@@ -34,10 +41,13 @@ REQUEST_PHASES = ("ingress", "queue", "reply")
 ATTEMPT_PHASES = ("batch_wait", "network", "first_token", "decode")
 
 
-def edges(base: Iterable[float], policy: Policy, indicator: Indicator) -> tuple[float, ...]:
-    """The base edges and every threshold (seconds) that the policy promises for this indicator."""
+def edges(base: Iterable[float], policy: Policy, indicator: Indicator, *, present: Iterable[float] = ()) -> set[float]:
+    """The base edges, every threshold (seconds) that the policy promises for this indicator, and the edges that are
+    present, if that is not too many."""
     promised = (o for c in policy.classes for o in c.objectives.each() if o.indicator is indicator)
-    return tuple(sorted({*base, *(o.threshold_s for o in promised)}))
+    needed = {*base, *(o.threshold_s for o in promised)}
+    widened = needed.union(present)
+    return widened if len(widened) <= EDGES_MAX else needed
 
 
 def rejection_status(code: str) -> str:
@@ -63,11 +73,11 @@ class RequestMetrics:
             ("request_class", "deployment", "tier", "status", "code"),
         )
         self._ttft, self._tpot, self._e2e = (
-            Histogram(registry, name, text, by_tier, edges=edges(base, policy, indicator))
-            for name, text, base, indicator in (
-                ("router_ttft_seconds", "Arrival to first token.", TTFT_EDGES, Indicator.TTFT),
-                ("router_tpot_seconds", "Mean gap between tokens.", TPOT_EDGES, Indicator.TPOT),
-                ("router_e2e_seconds", "Arrival to the end of the answer.", E2E_EDGES, Indicator.E2E),
+            Histogram(registry, name, text, by_tier, edges=base)
+            for name, text, base in (
+                ("router_ttft_seconds", "Arrival to first token.", TTFT_EDGES),
+                ("router_tpot_seconds", "Mean gap between tokens.", TPOT_EDGES),
+                ("router_e2e_seconds", "Arrival to the end of the answer.", E2E_EDGES),
             )
         )
         self._phases = Histogram(
@@ -100,9 +110,16 @@ class RequestMetrics:
         tiers = {d.name: d.tier.value for d in policy.deployments}
         self._received.create(product(classes, ("http", "mqtt")))
         self._requests.create((c, d, t, "completed", NONE) for c in classes for d, t in tiers.items())
+        cached = [self._words.classes[c.name] for c in policy.classes if c.cache is not None]
+        self._requests.create((c, CACHE, NONE, "completed", NONE) for c in cached)
         refusals = (Rejected.code, *Rejected.codes, *_REJECTIONS)
         self._requests.create((c, NONE, NONE, rejection_status(r), r) for c in classes for r in refusals)
-        for histogram in (self._ttft, self._tpot, self._e2e):
+        for histogram, base, indicator in (
+            (self._ttft, TTFT_EDGES, Indicator.TTFT),
+            (self._tpot, TPOT_EDGES, Indicator.TPOT),
+            (self._e2e, E2E_EDGES, Indicator.E2E),
+        ):
+            histogram.refit(edges(base, policy, indicator, present=histogram.edges))
             histogram.create(product(classes, [tier.value for tier in Tier]))
         self._phases.create(product(REQUEST_PHASES, (NONE,)))
         self._phases.create(product(ATTEMPT_PHASES, tiers))

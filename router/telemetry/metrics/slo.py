@@ -2,7 +2,9 @@
 
 `objective="all"` is every objective of a request together (`slo_met`). A refused request keeps no promise: it
 counts against `all` and `availability`, not against latencies it never had. One that the client cancelled
-counts nowhere. Burn rates and budgets are rules over these counters: `deploy/prometheus-rules.yml`.
+counts nowhere. Useful is within every objective and adequate. Each request is judged by the objectives it was taken in
+under; the gauges show what is in force, and beside it what is written and not in force. Burn rates and budgets are
+rules over these counters: `deploy/prometheus-rules.yml`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from router.domain.events import FeedbackReceived, RequestEnded, RequestRejected
 from router.domain.outcome import Ending
-from router.domain.slo import Indicator
+from router.domain.slo import Indicator, Objectives
 from router.policy.policy import Policy
 from router.telemetry.labels import CANCELLED, CLIENT_GONE, Vocabulary, Words
 from router.telemetry.series import Counter, Gauge, Histogram
@@ -35,9 +37,21 @@ class SloMetrics:
         labels = ("request_class", "objective")
         self._total = Counter(registry, "router_slo_requests", "Requests an objective applies to.", labels)
         self._good = Counter(registry, "router_slo_good", "Requests that met the objective.", labels)
+        self._useful = Counter(
+            registry,
+            "router_useful_requests",
+            "Sum of P(adequate) of answers within every objective.",
+            ("request_class",),
+        )
         self._target = Gauge(registry, "router_slo_target_ratio", "Share promised to be good.", labels)
         self._threshold = Gauge(registry, "router_slo_threshold_seconds", "Promised bound.", labels)
         self._window = Gauge(registry, "router_slo_window_seconds", "Window of the promise.", labels)
+        self._edit_threshold = Gauge(
+            registry, "router_slo_edit_threshold_seconds", "Bound of an edit that is not in force.", labels
+        )
+        self._edit_target = Gauge(
+            registry, "router_slo_edit_target_ratio", "Share promised by an edit that is not in force.", labels
+        )
         self._floor = Gauge(
             registry, "router_quality_floor_ratio", "Least share adequate promised.", ("request_class",)
         )
@@ -62,6 +76,7 @@ class SloMetrics:
         for request_class in policy.classes:
             name = self._words.classes[request_class.name]
             self._quality.create(product((name,), models))
+            self._useful.create(((name,),))
             if request_class.floor is not None:
                 self._floor.put((name,), request_class.floor.ratio)
             objectives = request_class.objectives.each()
@@ -74,6 +89,19 @@ class SloMetrics:
             kept = (ALL, AVAILABILITY, *(o.indicator.value for o in objectives))
             for counter in (self._total, self._good):
                 counter.create(product((name,), kept))
+
+    def show_edits(self, in_force: Policy, written: Policy) -> None:
+        """The objectives that are written otherwise than they are in force: on their way, in the shadow, taken back."""
+        for gauge in (self._edit_threshold, self._edit_target):
+            gauge.clear()
+        held = {c.name: c.objectives for c in in_force.classes}
+        for request_class in written.classes:
+            old = held.get(request_class.name, Objectives())
+            for objective in set(request_class.objectives.each()).difference(old.each()):
+                key = (self._words.classes[request_class.name], objective.indicator.value)
+                self._edit_target.put(key, objective.target)
+                if objective.indicator is not Indicator.AVAILABILITY:
+                    self._edit_threshold.put(key, objective.threshold_s)
 
     def handlers(self) -> Handlers:
         """One handler for each event type."""
@@ -92,6 +120,8 @@ class SloMetrics:
         name = self._words.classes[event.request_class]
         self._judge((name, ALL), event.slo_met)
         self._judge((name, AVAILABILITY), event.status == COMPLETED)
+        if event.slo_met and event.p_adequate is not None:
+            self._useful.add((name,), event.p_adequate)
         for objective, met in event.met:
             if objective != AVAILABILITY:
                 self._judge((name, self._objectives[objective]), met)

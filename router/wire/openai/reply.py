@@ -10,6 +10,8 @@ from msgspec import Raw, Struct
 from router.domain.errors import RouterError
 from router.domain.outcome import Receipt, Reply, Usage
 
+_TYPES = {"insufficient_quota": "insufficient_quota"}
+"""Codes that OpenAI gives a type of their own: its SDKs tell them by it."""
 SCHEMA_VERSION = "1"
 """Of the receipt fields: goes up when one changes its meaning."""
 
@@ -79,11 +81,12 @@ def completion_body(reply: Reply) -> bytes:
 
 def error_body(error: RouterError) -> bytes:
     """OpenAI's error body; `code` is the router's own stable one."""
-    return _encode({"error": _Error(error.message, error.openai_type, error.param, error.code)})
+    return _encode({"error": _Error(error.message, _TYPES.get(error.code, error.openai_type), error.param, error.code)})
 
 
 def receipt_fields(receipt: Receipt) -> tuple[tuple[str, str], ...]:
-    """Names and values that go with every reply; HTTP prefixes `x-router-`, MQTT `router-`."""
+    """Names and values that go with every reply; HTTP prefixes `x-router-`, MQTT `router-`. `cache` only where the
+    answer was made for an earlier request."""
     return (
         ("decision-id", receipt.decision_id),
         ("deployment", receipt.deployment),
@@ -92,6 +95,7 @@ def receipt_fields(receipt: Receipt) -> tuple[tuple[str, str], ...]:
         ("attempts", str(receipt.attempts)),
         ("policy", receipt.policy),
         ("overhead-ms", f"{receipt.overhead_s * 1e3:.3f}"),
+        *((("cache", receipt.cache),) if receipt.cache else ()),
     )
 
 

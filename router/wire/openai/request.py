@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
+from router.domain.deployment import Deployment, Sampling
 from router.domain.errors import RequestError
 from router.domain.outcome import Attempt
 from router.domain.request import Capability, Prompt, Request, RequestId
@@ -114,6 +115,8 @@ class ChatBody(Struct, frozen=True):
     max_completion_tokens: Count | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Ratio | None = None
+    top_k: Raw = Raw()
+    """No parameter of OpenAI's, but of many servers that speak its protocol."""
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
@@ -200,7 +203,7 @@ def read_request(body: bytes, envelope: Envelope) -> Request:
         arrived=envelope.arrived,
         at=envelope.at,
         prompt=prompt,
-        input_tokens=_input_tokens(parsed, prompt),
+        input_tokens=prompt_tokens(parsed),
         payload=body,
         source=envelope.source,
         tenant=envelope.tenant,
@@ -245,15 +248,22 @@ def _prompt(body: ChatBody) -> Prompt:
     )
 
 
-def _input_tokens(body: ChatBody, prompt: Prompt) -> int:
-    """Text by its size, a constant for each message and image, and the size of tool calls and schemas."""
-    tokens = float(MESSAGE_TOKENS * len(body.messages) + IMAGE_TOKENS * prompt.images)
-    for message in body.messages:
-        for text in message.texts():
-            tokens += text_tokens(text)
-        for call in message.tool_calls or ():
-            if call.function is not None:
-                tokens += text_tokens(call.function.name + call.function.arguments)
+def message_tokens(message: Message) -> float:
+    """Estimated tokens of one message: text and tool calls by their size, a constant for itself and each image."""
+    tokens = float(MESSAGE_TOKENS)
+    for text in message.texts():
+        tokens += text_tokens(text)
+    if isinstance(message.content, list):
+        tokens += IMAGE_TOKENS * sum(part.type == "image_url" for part in message.content)
+    for call in message.tool_calls or ():
+        if call.function is not None:
+            tokens += text_tokens(call.function.name + call.function.arguments)
+    return tokens
+
+
+def prompt_tokens(body: ChatBody) -> int:
+    """Estimated tokens of a whole request: its messages, and the size of the tools on offer."""
+    tokens = sum(message_tokens(message) for message in body.messages)
     for tool in body.tools or ():
         if tool.function is not None:
             described = tool.function.name + (tool.function.description or "")
@@ -293,7 +303,8 @@ def _attributes(metadata: Raw, known: tuple[tuple[str, str], ...]) -> tuple[tupl
 def upstream_body(attempt: Attempt) -> bytes:
     """The sender's body with model and streaming set for this attempt, and silent parameters filled in.
 
-    The class's token bound goes out as `max_tokens`, which every OpenAI-compatible server reads.
+    The class's token bound goes out as `max_tokens`, which OpenAI-compatible servers read, or as
+    `max_completion_tokens` where the deployment says that it takes that.
     """
     fields: dict[str, object] = dict(_object_decoder.decode(attempt.request.payload))
     fields["model"] = attempt.deployment.address.target
@@ -305,11 +316,18 @@ def upstream_body(attempt: Attempt) -> bytes:
         fields.pop("stream_options", None)
     if attempt.request.max_tokens is None and attempt.max_tokens is not None:
         fields.pop("max_completion_tokens", None)
-        fields["max_tokens"] = attempt.max_tokens
-    for name, value in (("temperature", attempt.temperature), ("top_p", attempt.top_p)):
+        fields.pop("max_tokens", None)
+        fields[_bound_name(attempt.deployment)] = attempt.max_tokens
+    given = (("temperature", attempt.temperature), ("top_p", attempt.top_p), ("top_k", attempt.top_k))
+    for name, value in given:
         if value is not None and _is_silent(fields.get(name)):
             fields[name] = value
     return _encode(fields)
+
+
+def _bound_name(deployment: Deployment) -> str:
+    reasons = Sampling.MAX_COMPLETION_TOKENS in deployment.takes
+    return (Sampling.MAX_COMPLETION_TOKENS if reasons else Sampling.MAX_TOKENS).value
 
 
 def _is_silent(value: object) -> bool:

@@ -1,0 +1,192 @@
+"""`router policy try`: what would a new policy do, before anything is at stake?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from router.backends.simulated_fleet import FleetSpec, deployments, read_fleet
+from router.cli.comparison_view import comparison_table, replay_view
+from router.cli.rollout_view import rollout_view
+from router.complexity.estimator import Estimator
+from router.domain.errors import RequestError, RouterError
+from router.policy.diff import difference
+from router.policy.policy import Policy
+from router.runtime.reload import load_directory
+from router.settings import load_settings
+from router.sim.compare import compare
+from router.sim.many import play_many
+from router.sim.recorded import RecordedEstimator
+from router.sim.replay import replay
+from router.sim.run import Played, Setting
+from router.sim.workload import Workload, read_workload
+from router.storage.decision_records import decision_folder, log_files, read_decisions
+from router.wiring import estimator_for, trained_estimator
+
+
+def attempt(
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Policy directory to try.")],
+    *,
+    workload: Annotated[Path | None, typer.Option(help="Requests over time: CSV or JSON lines, plain or .gz.")] = None,
+    fleet: Annotated[Path | None, typer.Option(help="Simulated deployments (YAML), in place of the policies'.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Replay a decision log instead: state directory or files.")] = None,
+    old: Annotated[
+        Path | None, typer.Option(help="Policy directory to compare with; else what serve would use.")
+    ] = None,
+    load: Annotated[float, typer.Option(min=1e-6, help="Divide every arrival time by this.")] = 1.0,
+    for_: Annotated[float | None, typer.Option("--for", help="Only what arrives in so many simulated seconds.")] = None,
+    rollout_at: Annotated[
+        float | None,
+        typer.Option(min=0, help="Start on the old policy and take NEW up at this simulated second, by its rollouts."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Runs of each policy, with seeds 0, 1, ...")] = 3,
+    feedback: Annotated[float, typer.Option(min=0, max=1, help="Share of answers whose quality is fed back.")] = 0.0,
+    artefact: Annotated[Path | None, typer.Option(help="Trained estimator; else the shipped prior.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at once; the result is the same.")] = os.cpu_count() or 1,
+    json_: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+) -> None:
+    """Compare a new policy with the old one: simulated on a workload, or decision by decision on a live log.
+
+    Examples:
+
+        router policy try edited/ --workload day.csv.gz --fleet fleet.yaml
+
+        router policy try edited/ --workload day.csv.gz --fleet fleet.yaml --for 600 --load 2 --seeds 5 --json out.json
+
+        router policy try edited/ --workload day.csv.gz --fleet fleet.yaml --rollout-at 60 : as a canary would go
+
+        router policy try edited/ --log state : which logged decisions would go elsewhere
+
+    A difference is called better or worse where neither of its two 95 % intervals holds 0: over time (blocks of
+    arrivals drawn again) and over seeds.
+    """
+    before = old or load_settings().policies
+    if (log is None) == (workload is None):
+        raise RequestError("say what to try it on: --workload FILE with --fleet FILE, or --log STATE")
+    if json_ is not None and not json_.parent.is_dir():
+        raise RouterError(f"{json_}: there is no directory {json_.parent}")
+    if log is not None:
+        _replay(log, before, new, json_)
+        return
+    if workload is None or fleet is None:
+        raise RequestError("--workload needs --fleet FILE, the simulated deployments it runs on")
+    contest = _contest(before, new, workload, fleet, artefact)
+    contest = msgspec.structs.replace(contest, arrivals=contest.arrivals.over(load=load, for_s=for_))
+    if not contest.arrivals.arrivals:
+        raise RequestError(f"{workload}: nothing arrives within --for {for_}")
+    if rollout_at is not None:
+        _roll_out(contest, rollout_at, json_)
+    else:
+        _compare(contest, seeds, feedback, jobs, json_)
+
+
+class _Contest(msgspec.Struct, frozen=True):
+    """Two policies over one workload on one fleet; `named` says where each came from."""
+
+    named: dict[str, str]
+    policies: tuple[Policy, Policy]
+    arrivals: Workload
+    fleet: FleetSpec
+    trained: Estimator
+
+    def setting(self, policy: Policy, **terms: Any) -> Setting:
+        """One run."""
+        estimator = RecordedEstimator(self.arrivals, self.trained)
+        return Setting(self.arrivals, self.fleet, policy, estimator, **terms)
+
+
+def _contest(old: Path, new: Path, workload: Path, fleet: Path, artefact: Path | None) -> _Contest:
+    spec = _fleet(fleet)
+    listed = deployments(spec)
+    policies = (load_directory(old, deployments=listed), load_directory(new, deployments=listed))
+    named = {"old": str(old), "new": str(new), "workload": str(workload), "fleet": str(fleet)}
+    estimator = estimator_for(trained_estimator(artefact), listed)
+    return _Contest(named, policies, read_workload(workload), spec, estimator)
+
+
+def _compare(contest: _Contest, seeds: int, feedback: float, jobs: int, out: Path | None) -> None:
+    """Every seed under both policies, side by side."""
+    settings = [contest.setting(p, seed=n, feedback_ratio=feedback) for p in contest.policies for n in range(seeds)]
+    played = _play(settings, jobs)
+    compared = compare([row.at_s for row in contest.arrivals.arrivals], played[:seeds], played[seeds:])
+    named, changes = contest.named, difference(*contest.policies)
+    if out is not None:
+        sides = {"old": [p.report for p in played[:seeds]], "new": [p.report for p in played[seeds:]]}
+        _write(out, {**named, "changes": changes, **msgspec.to_builtins(compared), "reports": sides})
+    Console().print(comparison_table(compared, changes, old=named["old"], new=named["new"]))
+
+
+def _roll_out(contest: _Contest, at_s: float, out: Path | None) -> None:
+    """The old policy from the start, the new one taken up at `at_s` as an edit of the directory would be."""
+    old, new = contest.policies
+    report = _play([contest.setting(old, edits=((at_s, new),))], 1)[0].report
+    if out is not None:
+        _write(out, report)
+    Console().print(rollout_view(cast(dict[str, Any], report["rollouts"])))
+
+
+def _fleet(path: Path) -> FleetSpec:
+    try:
+        return read_fleet(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RouterError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _bar(console: Console, *, counted: bool = True) -> Progress:
+    columns = (BarColumn(), MofNCompleteColumn()) if counted else (TextColumn("{task.completed}"),)
+    return Progress(
+        TextColumn("{task.description}"),
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def _play(settings: Sequence[Setting], jobs: int) -> list[Played]:
+    """All runs, with a bar on standard error where somebody looks."""
+    console = Console(stderr=True)
+    with _bar(console) as bar:
+        task = bar.add_task(f"{len(settings)} runs, requests", total=None)
+        tell = (lambda done, total: bar.update(task, completed=done, total=total)) if console.is_terminal else None
+        return play_many(settings, jobs=jobs, progress=tell)
+
+
+def _write(path: Path, document: dict[str, object]) -> None:
+    try:
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+    except OSError as error:
+        raise RouterError(f"{path}: {error.strerror}") from None
+
+
+def _replay(log: Path, old: Path, new: Path, out: Path | None) -> None:
+    """The log under the new policy, decision by decision."""
+    files = _log_files(log)
+    before, after = load_directory(old), load_directory(new)
+    changes = difference(before, after)
+    unread: list[str] = []
+    with _bar(Console(stderr=True), counted=False) as bar:
+        logged = read_decisions(files, skipped=lambda path, line: unread.append(f"{path}:{line}"))
+        told = replay((one.decision for one in bar.track(logged, description="decisions")), before, after)
+    if unread:
+        typer.echo(f"{len(unread)} lines could not be read, the first is {unread[0]}", err=True)
+    if out is not None:
+        _write(out, {"log": str(log), "new": str(new), "changes": changes, **msgspec.to_builtins(told)})
+    Console().print(replay_view(told, changes, log=str(log), new=str(new)))
+
+
+def _log_files(log: Path) -> tuple[Path, ...]:
+    """A state directory, its folder of decisions, or one file of them."""
+    if log.is_file():
+        return (log,)
+    files = log_files(decision_folder(log)) or log_files(log)
+    if not files:
+        raise RouterError(f"{log}: no decision log here; name the daemon's state directory, or a decisions*.jsonl file")
+    return files

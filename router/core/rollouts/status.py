@@ -1,0 +1,77 @@
+"""How every rollout and experiment stands: what is shown to whoever asks."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from router.core.rollouts.evidence import Evidence
+from router.core.rollouts.experiment import Experiment
+from router.core.rollouts.rollouts import Rollouts
+from router.core.rollouts.trial import Trial
+from router.core.rollouts.verdict import may_go_on
+from router.domain.rollout import Measure
+
+
+class MeasureStatus(Struct, frozen=True):
+    """A mean with an interval that holds however often it is looked at; `None` where too little is known."""
+
+    count: int
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class SideStatus(Struct, frozen=True):
+    """One side: how many requests ended on it, what was measured, and the burn rate of each objective over an hour."""
+
+    name: str
+    requests: int
+    measures: dict[str, MeasureStatus]
+    burn_rates: dict[str, float]
+
+
+class RolloutStatus(Struct, frozen=True):
+    """One class: `state` is shadow, canary, rolled_back, ab or concluded; `waits_for` says what keeps a canary on its
+    step, `reason` why it was taken back, or who won."""
+
+    request_class: str
+    state: str
+    version: str
+    ratio: float
+    waits_for: str | None
+    reason: str
+    sides: tuple[SideStatus, ...]
+
+
+def status_of(rollouts: Rollouts, *, now: float, at: float) -> tuple[RolloutStatus, ...]:
+    """Every rollout and experiment, by class."""
+    trials = [_trial(trial, now=now, at=at) for trial in rollouts.trials.values()]
+    experiments = [_experiment(experiment, now=now) for experiment in rollouts.experiments.values()]
+    return tuple(sorted((*trials, *experiments), key=lambda status: status.request_class))
+
+
+def _trial(trial: Trial, *, now: float, at: float) -> RolloutStatus:
+    waits = None
+    if not trial.is_shadow and not trial.taken_back:
+        waits = may_go_on(trial.sides, trial.new.rollout, on_step_s=at - trial.since_at, on_step=trial.requests_on_step)
+    state = "rolled_back" if trial.taken_back else trial.new.rollout.mode.value
+    sides = () if trial.is_shadow else (_side(trial.evidence, now), _side(trial.stable, now))
+    return RolloutStatus(trial.name, state, trial.version, trial.ratio, waits, trial.taken_back, sides)
+
+
+def _experiment(experiment: Experiment, *, now: float) -> RolloutStatus:
+    sides = tuple(_side(evidence, now) for evidence in experiment.all_evidence())
+    state = "concluded" if experiment.winner else "ab"
+    reason = f"{experiment.winner} is best" if experiment.winner else ""
+    return RolloutStatus(experiment.request_class.name, state, experiment.version, 1.0, None, reason, sides)
+
+
+def _side(evidence: Evidence, now: float) -> SideStatus:
+    measures = {}
+    for measure in Measure:
+        mean = evidence.mean(measure)
+        low, high = mean.interval()
+        known = mean.count > 0 and high - low < float("inf")
+        measures[measure.value] = MeasureStatus(mean.count, mean.mean, low if known else None, high if known else None)
+    burns = {indicator.value: meter.rate(3600.0, now=now) for indicator, meter in evidence.burns.items()}
+    return SideStatus(evidence.name, evidence.requests, measures, burns)

@@ -1,0 +1,90 @@
+"""What an edit of the fleet or of the bounds changes, and what drains for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from router.domain.deployment import Address, Deployment
+from router.policy.diff import value_text
+from router.policy.meaning.change import Direction, Kind, Move
+from router.policy.meaning.rule import Rule, moves, share
+
+_TIGHT, _LOOSE = Direction.TIGHTENED, Direction.LOOSENED
+_FLEET, _MONEY, _LIMITS, _ROUTES = Kind.FLEET, Kind.MONEY, Kind.LIMITS, Kind.ROUTES
+
+DEPLOYMENT = (
+    Rule("group", _ROUTES, "name"),
+    Rule("model", _FLEET),
+    Rule("tier", _ROUTES),
+    Rule("kind", _FLEET),
+    Rule("max_in_flight", _LIMITS, less=_TIGHT),
+    Rule("max_items", _LIMITS, less=_TIGHT),
+    Rule("context_tokens", _ROUTES, less=_TIGHT),
+    Rule("capabilities", _ROUTES, less=_TIGHT),
+    Rule("tags", _ROUTES, less=_TIGHT),
+    Rule("takes", _FLEET),
+    Rule("derived_from", _FLEET, says={str: "its estimates start where those of that model are"}),
+    Rule("optimizations", _FLEET),
+)
+ADDRESS = tuple(Rule(field, _FLEET) for field in Address.__struct_fields__)
+PARTS = {
+    "step": (
+        *(
+            Rule(f"{field}_s", _FLEET, f"step_ms.{field}")
+            for field in ("base", "per_sequence", "per_context_token", "per_prefill_token")
+        ),
+        Rule("step_token_budget", _FLEET),
+        Rule("source", _FLEET, "step_ms.source"),
+    ),
+    "batch": (Rule("base_s", _FLEET, "batch_ms.base"), Rule("per_item_s", _FLEET, "batch_ms.per_item")),
+    "quota": (
+        Rule("input_tokens_per_min", _LIMITS, "tokens_per_min.input", less=_TIGHT),
+        Rule("output_tokens_per_min", _LIMITS, "tokens_per_min.output", less=_TIGHT),
+    ),
+}
+"""Parts of a deployment that it may not have."""
+PRICE = ("input_usd_per_mtok", "output_usd_per_mtok", "hourly_usd")
+BOUNDS = (
+    Rule("limit_min", _LIMITS, less=_LOOSE),
+    Rule("limit_max", _LIMITS, less=_TIGHT),
+    Rule("queue_requests", _LIMITS, less=_TIGHT),
+    Rule("queue_wait_s", _LIMITS, "queue_wait", less=_TIGHT),
+    Rule("floor_price_max", _LIMITS, less=_TIGHT),
+    Rule("capacity_price_max", _LIMITS, less=_TIGHT),
+    Rule("batch_items_max", _LIMITS, less=_TIGHT),
+)
+
+
+def keeps_learned(old: Deployment, new: Deployment) -> bool:
+    """Whether what was learned of a deployment still holds: the same model at the same address, driven the same way."""
+    return old.address == new.address and old.model == new.model and old.kind == new.kind and old.step == new.step
+
+
+def new_environment(old: Iterable[Deployment], new: Iterable[Deployment]) -> tuple[str, ...]:
+    """Environment variables that keys are read from and that nobody read before: a process has those it began with."""
+    before, after = ({d.address.api_key_env for d in fleet} - {None} for fleet in (old, new))
+    return tuple(sorted(name for name in after - before if name))
+
+
+def deployment_moves(old: Deployment, new: Deployment) -> Iterator[Move]:
+    """What differs between two deployments of one name."""
+    yield from moves(DEPLOYMENT, old, new)
+    yield from moves(ADDRESS, old.address, new.address)
+    yield from _price(old, new)
+    for part, rules in PARTS.items():
+        before, after = getattr(old, part), getattr(new, part)
+        if before is not None and after is not None:
+            yield from moves(rules, before, after)
+        elif before is not after:
+            name = rules[0].name.partition(".")[0]
+            yield Move(name, value_text(part, before), value_text(part, after), rules[0].kind)
+
+
+def _price(old: Deployment, new: Deployment) -> Iterator[Move]:
+    """Dearer or cheaper: that is neither tighter nor looser."""
+    for field in PRICE:
+        before, after = getattr(old.price, field), getattr(new.price, field)
+        if before != after:
+            word = "dearer" if after > before else "cheaper"
+            note = f"{word} ({by})" if (by := share(before, after)) else word
+            yield Move(field, value_text(field, before), value_text(field, after), _MONEY, None, note)

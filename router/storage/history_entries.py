@@ -1,0 +1,152 @@
+"""Entries of the history: what events say of who changed what, when and why, and how they are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from router.domain import events as ev
+
+FILE = "history.jsonl"
+OPERATOR, CONTROLLER = "operator", "controller"
+DETAILS_MAX = 50
+
+
+class Kind(StrEnum):
+    """What was changed."""
+
+    POLICY = "policy"
+    ROLLOUT = "rollout"
+    BUDGET = "budget"
+    LIMIT = "limit"
+    PRICE = "price"
+    CEILING = "ceiling"
+
+
+OFTEN = frozenset({Kind.LIMIT, Kind.PRICE, Kind.CEILING})
+"""Kinds that the controller makes many of."""
+
+Value = str | float | None
+
+
+class Entry(Struct, frozen=True, omit_defaults=True):
+    """One change. `at` is wall seconds; `state` is what a policy, rollout or budget has come to; `details` are lines of
+    the difference, or what was wrong with an edit. Of the text: its files, and the commit where it is under git."""
+
+    at: float
+    what: Kind
+    who: str
+    subject: str
+    why: str
+    field: str = ""
+    old: Value = None
+    new: Value = None
+    state: str = ""
+    details: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    commit: str | None = None
+    author: str | None = None
+    edited: bool = False
+
+
+def history_file(state: Path) -> Path:
+    """Where the daemon with this state directory keeps its history."""
+    return state / FILE
+
+
+def read_history(path: Path, *, skipped: Callable[[int], None] | None = None) -> Iterator[Entry]:
+    """Every entry, oldest first; none where there is no file. `skipped` is told the number of each unreadable line."""
+    decoder = msgspec.json.Decoder(Entry)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        for number, line in enumerate(file, 1):
+            try:
+                entry = decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                if skipped is not None and line.strip():
+                    skipped(number)
+                continue
+            yield entry
+
+
+def entry_of(event: ev.Event, at: float) -> Entry:
+    """What an event of `ENTRIES` changed; `at` is for those that do not say when."""
+    return ENTRIES[type(event)](event, at)
+
+
+def started(digest: str, source: ev.PolicySource, at: float) -> Entry:
+    """The router began to work under a policy."""
+    entry = Entry(at, Kind.POLICY, OPERATOR, "policy", "the router started", new=digest, state="in force")
+    return _from(source, entry, ())
+
+
+def _applied(event: ev.PolicyApplied, _: float) -> Entry:
+    why = "the directory was edited"
+    if event.old == event.new:
+        why = "a file it refers to was changed" if event.diff else "the text in force is back"
+    entry = Entry(event.at, Kind.POLICY, OPERATOR, "policy", why, old=event.old, new=event.new, state="applied")
+    return _from(event.source, entry, event.diff)
+
+
+def _refused(event: ev.PolicyRejected, _: float) -> Entry:
+    why = "it could not be accepted"
+    entry = Entry(event.at, Kind.POLICY, OPERATOR, "policy", why, new=event.digest, state="refused")
+    return _from(event.source, entry, event.problems)
+
+
+def _from(source: ev.PolicySource | None, entry: Entry, details: tuple[str, ...]) -> Entry:
+    source = source or ev.PolicySource("")
+    return replace(
+        entry,
+        subject=source.directory or entry.subject,
+        details=details[:DETAILS_MAX],
+        files=source.changed,
+        commit=source.commit,
+        author=source.author,
+        edited=source.edited,
+    )
+
+
+def _rollout(event: ev.RolloutChanged, _: float) -> Entry:
+    subject, ratio = f"class {event.request_class}", event.ratio
+    return Entry(event.at, Kind.ROLLOUT, CONTROLLER, subject, event.reason, event.version, new=ratio, state=event.state)
+
+
+def _limit(event: ev.LimitUpdate, at: float) -> Entry:
+    subject = f"deployment {event.deployment}"
+    return Entry(at, Kind.LIMIT, CONTROLLER, subject, event.reason, event.what, event.old, event.new)
+
+
+def _price(event: ev.PriceUpdate, at: float) -> Entry:
+    subject = f"{'deployment' if event.kind == 'capacity' else 'class'} {event.subject}"
+    return Entry(at, Kind.PRICE, CONTROLLER, subject, event.reason, event.kind, event.old, event.new)
+
+
+def _ceiling(event: ev.CeilingUpdate, at: float) -> Entry:
+    subject, old, new = f"class {event.request_class}, {event.model}", event.old_tokens, event.new_tokens
+    return Entry(at, Kind.CEILING, CONTROLLER, subject, event.reason, "max_tokens", old, new)
+
+
+def _budget(event: ev.BudgetChanged, _: float) -> Entry:
+    state, subject = "open" if event.open else "spent", f"class {event.request_class}"
+    details = (f"spent {event.spent_usd:.6g} of {event.limit_usd:.6g} USD",)
+    return Entry(event.at, Kind.BUDGET, CONTROLLER, subject, event.reason, "usd_per_day", state=state, details=details)
+
+
+ENTRIES: dict[type[ev.Event], Callable[..., Entry]] = {
+    ev.PolicyApplied: _applied,
+    ev.PolicyRejected: _refused,
+    ev.RolloutChanged: _rollout,
+    ev.LimitUpdate: _limit,
+    ev.PriceUpdate: _price,
+    ev.CeilingUpdate: _ceiling,
+    ev.BudgetChanged: _budget,
+}

@@ -1,0 +1,31 @@
+"""Who sees to it that what was decided for good is on disk?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from router.domain.events import RolloutChanged
+from router.telemetry.sink import Handlers
+
+
+class Keeper:
+    """A subscriber that has a checkpoint written at once: what a rollout came to must not be forgotten by a crash."""
+
+    name = "keeper"
+
+    def __init__(self, save: Callable[[], None]) -> None:
+        self._save = save
+        self._is_due = False
+
+    def handlers(self) -> Handlers:
+        """Transitions of rollouts."""
+        return {RolloutChanged: self._on_changed}
+
+    def _on_changed(self, event: RolloutChanged) -> None:
+        self._is_due = True
+
+    def flush(self) -> None:
+        """Once for a batch of events."""
+        if self._is_due:
+            self._is_due = False
+            self._save()

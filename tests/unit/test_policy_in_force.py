@@ -1,0 +1,151 @@
+"""The whole router in one process: what an edit does to it, and what it says of the edit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import structlog
+
+from router.domain.events import Event, PolicyApplied, PolicyRejected, PolicySource
+from router.doubles.openai_server import OpenAIServer, openai_server
+from router.policy.policy import Policy
+from router.runtime.reload import load_to_serve
+from router.settings import HttpSettings, Settings
+from router.storage.history_entries import history_file, read_history
+from router.wiring import House
+
+FLEET = """\
+deployments:
+  - name: far
+    model: llama
+    tier: small
+    backend: openai_http
+    url: {url}
+    api_key_file: {key}
+    price_usd_per_mtok: {{input: 0.1, output: 0.1}}
+class: {{name: default, parameters: {{max_tokens: {tokens}}}}}
+"""
+
+
+class Witness:
+    """A subscriber that keeps the events of edits."""
+
+    name = "witness"
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def handlers(self) -> dict[type[Event], Callable[..., None]]:
+        return {PolicyApplied: self.events.append, PolicyRejected: self.events.append}
+
+    def flush(self) -> None:
+        """Nothing is gathered."""
+
+
+class Running:
+    """A router that runs, and the ways to edit and to ask it."""
+
+    def __init__(self, folder: Path, double: OpenAIServer) -> None:
+        self.folder, self.double, self.witness = folder, double, Witness()
+        self.key = folder / "key"
+        self.policies = folder / "policies"
+        self.key.write_text("sk-one")
+        settings = Settings(
+            policies=self.policies, state_dir=folder / "state", http=HttpSettings(port=0), history_entries=100
+        )
+        self.house = House(settings, self.write(self.policies, 100), subscribers=[self.witness])
+
+    def write(self, directory: Path, tokens: int) -> Policy:
+        """A policy in a fresh directory."""
+        directory.mkdir()
+        (directory / "all.yaml").write_text(FLEET.format(url=self.double.url, key=self.key, tokens=tokens))
+        return load_to_serve(directory)
+
+    async def ask(self) -> tuple[int, str]:
+        """Ceiling and key of a call upstream."""
+        async with aiohttp.ClientSession() as session:
+            body = {"messages": [{"role": "user", "content": "hello"}]}
+            url = f"http://127.0.0.1:{self.house.http.port}/v1/chat/completions"
+            async with session.post(url, json=body) as response:
+                assert response.status == 200, await response.text()
+        call = self.double.script.calls[-1]
+        return call.body["max_tokens"], call.headers["authorization"]
+
+    async def detail(self) -> str:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.house.http.port}/readyz") as response,
+        ):
+            assert response.status == 200
+            return str(json.loads(await response.read())["detail"])
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """Logging as it was: a router sets it up for its process."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+async def running(tmp_path: Path, as_before: None) -> AsyncIterator[Running]:
+    async with openai_server() as double:
+        one = Running(tmp_path, double)
+        ready = asyncio.Event()
+        task = asyncio.create_task(one.house.run(ready.set))
+        await asyncio.wait({asyncio.ensure_future(ready.wait()), task}, return_when=asyncio.FIRST_COMPLETED)
+        yield one
+        one.house.daemon.stop()
+        await task
+
+
+async def test_a_rotated_key_is_used_from_the_next_call_on(running: Running) -> None:
+    """Under the same policy, without a restart; the event says which deployment it is for, and never the key."""
+    assert await running.ask() == (100, "Bearer sk-one")
+    running.key.write_text("sk-two")
+    assert await running.ask() == (100, "Bearer sk-one")
+    policy = running.house.controller.policy
+    running.house.apply(policy, PolicySource(str(running.policies), (str(running.key),)))
+    assert await running.ask() == (100, "Bearer sk-two")
+    running.house.sink.drain_all()
+    (event,) = running.witness.events
+    assert isinstance(event, PolicyApplied)
+    assert (event.old, event.new) == (policy.digest, policy.digest)
+    assert event.diff == (f"deployment far: api_key_file {running.key} holds something else",)
+    assert event.source == PolicySource(str(running.policies), (str(running.key),))
+
+
+async def test_a_refused_edit_is_told_until_a_good_one_comes(running: Running) -> None:
+    """Also where the good one is the text that was in force all along."""
+    policy = running.house.controller.policy
+    assert await running.detail() == f"policy {policy.digest}"
+    running.house._reject("bad", ("all.yaml:1:1: oh",), PolicySource("policies", ("all.yaml",)))
+    running.house.sink.drain_all()
+    assert await running.detail() == f"policy {policy.digest} in force; edit of all.yaml refused: all.yaml:1:1: oh"
+    assert await running.ask() == (100, "Bearer sk-one")
+    running.house.apply(policy, PolicySource("policies"))
+    running.house.sink.drain_all()
+    assert await running.detail() == f"policy {policy.digest}"
+
+
+async def test_an_edit_is_in_the_history_with_its_source(running: Running) -> None:
+    """After the start of the router. The edit stands where no watch sees it: `apply` is what a watch calls."""
+    old, source = running.house.controller.policy.digest, PolicySource("policies", ("all.yaml",), "c0ffee", "Ada")
+    edited = running.write(running.folder / "edited", 200)
+    running.house.apply(edited, source)
+    assert (await running.ask())[0] == 200
+    running.house.sink.drain_all()
+    running.house.history.close()
+    begun, applied = read_history(history_file(running.folder / "state"))
+    assert (begun.why, begun.new) == ("the router started", old)
+    assert (applied.old, applied.new, applied.author, applied.commit) == (old, edited.digest, "Ada", "c0ffee")
+    assert any("max_tokens" in line for line in applied.details)

@@ -1,0 +1,357 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer import Typer
+from typer.testing import CliRunner
+
+from router.cli.policy.diff import diff
+from router.domain.deployment import Deployment
+from router.domain.slo import Budget, CacheTerms, Match, Objective, Parameters, QualityFloor, RequestClass
+from router.policy.compile import compile_policy
+from router.policy.meaning.classes import BUDGET, CACHE, CLASS, FLOOR, MATCH, OBJECTIVE, PARAMETERS, WHOLE
+from router.policy.meaning.compare import Comparison, changes, compare
+from router.policy.meaning.fleet import BOUNDS, DEPLOYMENT, PARTS, PRICE
+from router.policy.policy import Bounds, Policy
+
+FLEET = """\
+deployments:
+  - {name: small, model: llama-3.1-8b, tier: small, backend: simulated, tags: [eu]}
+  - {name: large, model: llama-3.1-70b, tier: large, backend: simulated}
+prices:
+  models:
+    llama-3.1-8b: {input: 0.22, output: 0.22}
+    llama-3.1-70b: {input: 0.99, output: 0.99}
+"""
+
+
+def policy(classes: str = "[]", rest: str = "", fleet: str = FLEET) -> Policy:
+    return compile_policy([("fleet.yaml", fleet), ("rest.yaml", f"classes: {classes}\n{rest}")])
+
+
+def one(terms: str) -> Policy:
+    return policy(f"[{{name: a, match: {{tenants: t}}, {terms}}}]")
+
+
+def moved(old: Policy, new: Policy) -> list[tuple[str, str, str | None, str]]:
+    """Subject, field, direction and how of every change."""
+    return [(c.subject, c.move.field, c.move.direction, c.effect.how) for c in changes(old, new)]
+
+
+def fields(old: str, new: str) -> dict[str, str | None]:
+    """Field and direction of what one class does otherwise."""
+    return {c.move.field: c.move.direction for c in changes(one(old), one(new))}
+
+
+def elsewhere(old: Policy, new: Policy) -> set[tuple[str, str, str]]:
+    return {(e.request, e.old, e.new) for e in compare(old, new).examples}
+
+
+def test_the_same_meaning_has_no_change() -> None:
+    """Spelling does not count, and no request falls elsewhere."""
+    found = compare(policy(), policy(rest="bounds: {queue_wait: 1m}"))
+    assert (found.changes, found.examples, found.old == found.new) == ((), (), True)
+
+
+@pytest.mark.parametrize(
+    ("field", "loose", "tight"),
+    [
+        ("objectives.ttft.threshold", "objectives: {ttft: 500ms}", "objectives: {ttft: 400ms}"),
+        (
+            "objectives.ttft.target",
+            "objectives: {ttft: {threshold: 1s}}",
+            "objectives: {ttft: {threshold: 1s, target: 99.9%}}",
+        ),
+        ("objectives.tpot", "priority: 0", "objectives: {tpot: 50ms}"),
+        ("floor.ratio", "floor: 90%", "floor: 95%"),
+        ("floor", "priority: 0", "floor: 90%"),
+        ("deadline", "deadline: 2m", "deadline: 1m"),
+        ("deadline", "priority: 0", "deadline: 1m"),
+        ("budget.usd_per_day", "budget: {usd_per_day: 9}", "budget: {usd_per_day: 8}"),
+        ("budget.usd_per_request", "priority: 0", "budget: {usd_per_request: 1}"),
+        ("exploration", "exploration: 5%", "exploration: 2%"),
+        ("max_retries", "max_retries: 3", "max_retries: 1"),
+        ("hedge_after", "hedge_after: 1s", "hedge_after: 2s"),
+        ("input_budget", "priority: 0", "input_budget: 1000"),
+        ("deployments", "priority: 0", "deployments: [small]"),
+        ("deployments", "deployments: [small, large]", "deployments: [large]"),
+        ("residency", "residency: []", "residency: [eu]"),
+        ("sheddable", "sheddable: true", "sheddable: false"),
+        ("parameters.max_tokens", "parameters: {max_tokens: 200}", "parameters: {max_tokens: 100}"),
+    ],
+)
+def test_which_way_a_term_moved(field: str, loose: str, tight: str) -> None:
+    """Tightened one way, loosened the other."""
+    assert fields(loose, tight) == {field: "tightened"}
+    assert fields(tight, loose) == {field: "loosened"}
+
+
+def test_both_ways_at_once_are_two_changes() -> None:
+    """A tighter threshold does not hide a looser target."""
+    old, new = "objectives: {ttft: 500ms}", "objectives: {ttft: {threshold: 400ms, target: 90%, timeWindow: 7d}}"
+    assert fields(old, new) == {
+        "objectives.ttft.threshold": "tightened",
+        "objectives.ttft.target": "loosened",
+        "objectives.ttft.timeWindow": None,
+    }
+
+
+def test_bounds_tighten_towards_each_other() -> None:
+    """A higher least and a lower most both leave the controller less room."""
+    found = moved(policy(), policy(rest="bounds: {limit_min: 2, limit_max: 512, queue_wait: 2m}"))
+    assert found == [
+        ("bounds", "limit_min", "tightened", "live"),
+        ("bounds", "limit_max", "tightened", "live"),
+        ("bounds", "queue_wait", "loosened", "live"),
+    ]
+
+
+def test_requests_that_fall_in_another_class_are_shown() -> None:
+    """The plainest request for each move; wildcards are filled in."""
+    old = policy('[{name: batch, match: {topics: ["+/requests/batch/#", "+/requests/slow/#"]}}]')
+    new = policy('[{name: batch, match: {topics: ["+/requests/slow/#"]}}]')
+    assert elsewhere(old, new) == {("topic router/requests/batch/x", "batch", "default")}
+
+
+def test_order_is_shown_by_a_request_of_both() -> None:
+    """Nothing but order differs: the example meets both classes."""
+    a, b = "{name: a, match: {tenants: t}}", "{name: b, match: {use_cases: code}}"
+    old, new = policy(f"[{a}, {b}]"), policy(f"[{b}, {a}]")
+    assert elsewhere(old, new) == {("tenant t, use case code", "a", "b")}
+    assert moved(old, new) == [("classes", "order", None, "live")]
+
+
+def test_the_ends_of_a_range_are_tried() -> None:
+    """One token more or less decides."""
+    old = policy("[{name: long, match: {input_tokens: {min: 1000}}}]")
+    new = policy("[{name: long, match: {input_tokens: {min: 2000}}}]")
+    assert elsewhere(old, new) == {
+        ("input tokens 1000", "long", "default"),
+        ("input tokens 1999", "long", "default"),
+    }
+
+
+def test_a_class_that_is_gone_refuses_who_names_it() -> None:
+    """Requests that ask for a removed class are told so."""
+    assert ("class a", "a", "refused") in elsewhere(policy("[{name: a, match: {topics: x}}]"), policy())
+    assert ("class a, tenant t", "a", "refused") in elsewhere(one("priority: 0"), policy())
+
+
+def test_properties_and_tenants_are_tried_together() -> None:
+    """A class with two conditions is met by a request that has both."""
+    old = policy("[{name: a, match: {tenants: acme-*, attributes: {app: 'we[bx]'}}}]")
+    new = policy("[{name: a, match: {tenants: acme-*, attributes: {app: mobile}}}]")
+    assert elsewhere(old, new) == {
+        ("property app web, tenant acme-x", "a", "default"),
+        ("property app mobile, tenant acme-x", "default", "a"),
+    }
+
+
+CANARY = "rollout: {mode: canary, steps: [10, 50], step: 1h}"
+
+
+def test_an_edit_goes_by_the_rollout_of_the_new_text() -> None:
+    """Steps of the edited class; its rollout terms themselves hold at once."""
+    found = changes(one("priority: 0"), one(f"priority: 1, {CANARY}"))
+    assert [(c.move.field, c.effect.how) for c in found] == [
+        ("priority", "canary"),
+        ("rollout.mode", "live"),
+        ("rollout.steps", "live"),
+        ("rollout.step", "live"),
+    ]
+    assert "10% -> 50% -> 100%" in found[0].effect.text
+    assert "at least 1h" in found[0].effect.text
+
+
+def test_how_a_class_comes_into_force() -> None:
+    """New classes go by steps too, shadows never do, and what takes everything changes at once."""
+    assert moved(policy(), one(CANARY)) == [("class a", "", None, "canary")]
+    assert moved(one("priority: 0"), policy()) == [("class a", "", None, "live")]
+    shadow = moved(one("priority: 0"), one("priority: 1, rollout: {mode: shadow}"))
+    assert shadow[0] == ("class a", "priority", None, "shadow")
+    taken = moved(policy("[{name: a}]"), policy(f"[{{name: a, match: {{tenants: t}}, {CANARY}}}]"))
+    assert taken[0] == ("class a", "match.tenants", None, "live")
+
+
+def test_what_drains() -> None:
+    """A deployment that is removed, or is another thing under the same name; a price or a bound is adopted."""
+    gone = FLEET.replace("  - {name: small, model: llama-3.1-8b, tier: small, backend: simulated, tags: [eu]}\n", "")
+    assert moved(policy(), policy(fleet=gone)) == [("deployment small", "", None, "drain")]
+    other = FLEET.replace("tier: large, backend: simulated", "tier: large, backend: bedrock, target: m")
+    assert {how for *_, how in moved(policy(), policy(fleet=other))} == {"drain"}
+    dearer = FLEET.replace("input: 0.99", "input: 1.98").replace("tier: small, ", "tier: small, max_in_flight: 4, ")
+    assert moved(policy(), policy(fleet=dearer)) == [
+        ("deployment small", "max_in_flight", "tightened", "live"),
+        ("deployment large", "input_usd_per_mtok", None, "live"),
+    ]
+
+
+def test_which_classes_a_deployment_touches() -> None:
+    """Only those that it may serve."""
+    fleet = FLEET.replace("input: 0.99", "input: 1.98")
+    classes = "[{name: a, match: {tenants: t}, deployments: small}]"
+    found = compare(policy(classes), policy(classes, fleet=fleet))
+    assert found.rerouted() == {("default",): ("deployment large",)}
+
+
+def test_a_key_from_a_new_variable_needs_a_restart() -> None:
+    """A process has the environment that it began with."""
+    fleet = FLEET.replace(
+        "backend: simulated}\nprices", "backend: openai_http, url: http://h/v1, api_key_env: K}\nprices"
+    )
+    assert compare(policy(), policy(fleet=fleet)).environment == ("K",)
+    assert compare(policy(fleet=fleet), policy(fleet=fleet.replace("http://h", "http://i"))).environment == ()
+
+
+def test_a_profile_touches_the_classes_that_use_it() -> None:
+    """By name, and those that look it up by use case."""
+    classes = "[{name: a, match: {tenants: t}, parameters: {profile: terse}}, {name: b, match: {tenants: u}}]"
+    old, new = (policy(classes, f"profiles: {{terse: {{temperature: {t}}}}}") for t in (0.1, 0.2))
+    assert [(c.subject, c.move.field, c.classes) for c in changes(old, new)] == [
+        ("profile terse", "temperature", ("a",))
+    ]
+
+
+def test_every_field_of_a_policy_is_known() -> None:
+    """A field that is added to a struct must be weighed, or this fails."""
+
+    def named(rules: object) -> set[str]:
+        return {rule.field for rule in rules}  # type: ignore[attr-defined]
+
+    assert named(CLASS) | set(WHOLE) == set(RequestClass.__struct_fields__)
+    assert named(MATCH) == set(Match.__struct_fields__)
+    assert named(OBJECTIVE) | {"indicator"} == set(Objective.__struct_fields__)
+    assert named(FLOOR) == set(QualityFloor.__struct_fields__)
+    assert named(BUDGET) == set(Budget.__struct_fields__)
+    assert named(CACHE) == set(CacheTerms.__struct_fields__)
+    assert named(PARAMETERS) | {"max_tokens", "ceiling"} == set(Parameters.__struct_fields__)
+    assert named(BOUNDS) == set(Bounds.__struct_fields__)
+    parts = {"name", "address", "price", *PARTS}
+    assert named(DEPLOYMENT) | parts == set(Deployment.__struct_fields__)
+    deployment = policy().deployments[0]
+    assert set(PRICE) == set(deployment.price.__struct_fields__)
+    assert {"digest", "classes", "deployments", "bounds", "usd_per_useful", "profiles"} == set(Policy.__struct_fields__)
+
+
+TERMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "floor": st.sampled_from([0.8, 0.9]),
+        "goal": st.sampled_from(["useful", "cost"]),
+        "deadline": st.sampled_from(["10s", "20s"]),
+        "priority": st.integers(-2, 2),
+        "deployments": st.sampled_from([["small"], ["large"], ["small", "large"]]),
+        "parameters": st.sampled_from([{"max_tokens": 5}, {"max_tokens": "long"}, {"temperature": 1}]),
+        "cache": st.sampled_from([{"ttl": "1m"}, {"ttl": "2m", "when": "always"}]),
+        "budget": st.sampled_from([{"usd_per_day": 1}, {"usd_per_day": 2, "when_spent": "queue"}]),
+        "match": st.sampled_from([{"tenants": ["x"]}, {"topics": ["a/#"], "input_tokens": {"max": 9}}]),
+        "rollout": st.sampled_from([{"mode": "canary"}, {"mode": "shadow"}]),
+    },
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(TERMS, TERMS)
+def test_policies_differ_if_and_only_if_there_is_a_change(some: dict[str, object], others: dict[str, object]) -> None:
+    """The digest and the comparison agree, whatever is edited."""
+    old, new = (policy(json.dumps([{"name": "a", **terms}])) for terms in (some, others))
+    found = compare(old, new)
+    assert bool(found.changes) == (old.digest != new.digest)
+    assert isinstance(found, Comparison)
+    assert compare(old, new) == found
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    app = Typer()
+    app.command()(diff)
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def write(folder: Path, text: str) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "fleet.yaml").write_text(FLEET)
+    (folder / "rest.yaml").write_text(text)
+    return str(folder)
+
+
+def test_the_command_says_by_its_exit_status_whether_they_differ(tmp_path: Path) -> None:
+    """0 the same, 1 different, 2 trouble, as diff does."""
+    a = write(tmp_path / "a", "classes: [{name: x, match: {tenants: t}, objectives: {ttft: 500ms}}]")
+    b = write(tmp_path / "b", "# moved\nclasses: [{objectives: {ttft: 0.5}, match: {tenants: t}, name: x}]")
+    c = write(tmp_path / "c", "classes: [{name: x, match: {tenants: u}, objectives: {ttft: 400ms}}]")
+    code, text = run(a, b)
+    assert (code, "both mean the same" in text) == (0, True)
+    code, text = run(a, c)
+    assert code == 1
+    assert "500ms -> 400ms" in text
+    assert "tightened" in text
+    assert "tenant t: x -> default" in text
+    assert "nothing needs a restart" in text
+    code, text = run(a, str(tmp_path / "none"))
+    assert (code, "no *.yaml file here" in text) == (2, True)
+    assert run(a)[0] == 2
+
+
+def test_what_changes_alike_is_told_once(tmp_path: Path) -> None:
+    """An edit of `defaults` is one paragraph, and an example list ends."""
+    names = [f"c{i}" for i in range(9)]
+    classes = ", ".join(f"{{name: {n}, match: {{topics: [{n}/#]}}}}" for n in names)
+    a = write(tmp_path / "a", f"classes: [{classes}]\ndefaults: {{max_retries: 1}}")
+    b = write(tmp_path / "b", f"classes: [{classes}]\ndefaults: {{max_retries: 3}}")
+    _, text = run(a, b)
+    assert text.count("max_retries") == 1
+    assert f"class {', '.join(names)}, default\n" in text
+    topics = ", ".join(f"{n}/#" for n in names)
+    c = write(tmp_path / "c", f"classes: [{{name: all, match: {{topics: [{topics}]}}}}]")
+    d = write(tmp_path / "d", "classes: [{name: all, match: {topics: [x]}}]")
+    _, text = run(c, d)
+    assert text.count(": all -> default") == 7
+    assert "... and 3 more: all -> default" in text
+
+
+def test_json_holds_every_change(tmp_path: Path) -> None:
+    """For another program: the same, field by field."""
+    a = write(tmp_path / "a", "classes: [{name: x, match: {tenants: t}, floor: 90%}]")
+    b = write(tmp_path / "b", "classes: [{name: x, match: {tenants: t}, floor: 80%}]")
+    code, text = run(a, b, "--format", "json")
+    found = json.loads(text)
+    assert code == 1
+    (change,) = found["changes"]
+    assert (change["subject"], change["field"], change["direction"]) == ("class x", "floor.ratio", "loosened")
+    assert (change["old"], change["new"], change["how"]) == ("90%", "80%", "live")
+    assert found["same"] is False
+
+
+def git(folder: Path, *arguments: str) -> None:
+    author = ("-c", "user.name=n", "-c", "user.email=e@example.com", "-c", "init.defaultBranch=main")
+    subprocess.run(["git", "-C", str(folder), *author, *arguments], check=True, capture_output=True)
+
+
+def test_a_directory_is_compared_with_its_own_past(tmp_path: Path) -> None:
+    """--git reads the commit, not the working tree, from a folder below the top."""
+    folder = tmp_path / "conf" / "policies"
+    directory = write(folder, "classes: [{name: x, match: {tenants: t}, priority: 1}]")
+    (folder / "classes").mkdir()
+    (folder / "classes" / "y.yaml").write_text("class: {name: y, match: {tenants: y}}")
+    (folder / "bench").mkdir()
+    (folder / "bench" / "other.yaml").write_text("not: a policy")
+    code, text = run(directory, "--git", "HEAD")
+    assert (code, "not a git repository" in text) == (2, True)
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    assert run(directory, "--git", "HEAD")[0] == 0
+    (folder / "rest.yaml").write_text("classes: [{name: x, match: {tenants: t}, priority: 2}]")
+    code, text = run(directory, "--git", "HEAD")
+    assert code == 1
+    assert "1 -> 2" in text
+    code, text = run(directory, "--git", "absent")
+    assert (code, "absent" in text) == (2, True)
+    assert run(directory, "--git", "--output=x")[0] == 2

@@ -1,0 +1,335 @@
+"""Who is placed where while an edit is on its way, and what becomes of it."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from router.complexity.estimator import Scored
+from router.core import snapshot
+from router.core.controller import Controller
+from router.core.rollouts.evidence import Evidence
+from router.core.rollouts.rollouts import Rollouts
+from router.core.rollouts.verdict import Sides, may_go_on, must_go_back
+from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, StepProfile, Tier
+from router.domain.errors import RequestError
+from router.domain.events import RolloutChanged
+from router.domain.request import Prompt, Request, RequestId
+from router.domain.rollout import Arm, Rollout, RolloutMode, SplitBy
+from router.domain.slo import Indicator, Match, Objective, Objectives, QualityFloor, RequestClass
+from router.policy.policy import Policy
+
+PROMISE = Objectives(ttft=Objective(Indicator.TTFT, 0.5))
+CANARY = Rollout(RolloutMode.CANARY, steps=(0.2, 0.5), step_s=60.0, min_requests=10)
+SHADOW = Rollout(RolloutMode.SHADOW)
+FLEET = (
+    Deployment(
+        DeploymentName("only"),
+        "only",
+        "m",
+        Tier.SMALL,
+        Kind.CONTINUOUS,
+        Address("simulated", "m"),
+        Price(1.0, 1.0),
+        StepProfile(0.01, 0.0001, 0.0, 0.00001),
+    ),
+)
+CATCH_ALL = RequestClass("default")
+
+
+class Flat:
+    """Every prompt is alike."""
+
+    def estimate(self, request: Request) -> Scored:
+        return Scored(0.5, "chat", {"m": 0.9}, {Tier.SMALL: 0.9, Tier.LARGE: 0.9})
+
+
+def chat(priority: int = 0, *, rollout: Rollout = CANARY, **terms: object) -> RequestClass:
+    return RequestClass("chat", Match(use_cases=("chat",)), PROMISE, priority=priority, rollout=rollout, **terms)  # type: ignore[arg-type]
+
+
+def policy(*classes: RequestClass, digest: str = "p") -> Policy:
+    return Policy(digest, (*classes, CATCH_ALL), FLEET)
+
+
+def request(number: int, tenant: str = "acme", asked: str | None = None) -> Request:
+    return Request(RequestId(f"r{number}"), 0.0, 0.0, Prompt("hello"), 10, tenant=tenant, request_class=asked)
+
+
+def begun(new: RequestClass, old: RequestClass | None = None) -> Rollouts:
+    """Rollouts just after `new` was written over `old`."""
+    rollouts = Rollouts(policy(old or chat()))
+    rollouts.take_up(policy(new, digest="q"), now=0.0, at=0.0)
+    return rollouts
+
+
+def priorities(rollouts: Rollouts, count: int = 400, **kinds: str) -> list[int]:
+    return [rollouts.place(request(i, **kinds), "chat").request_class.priority for i in range(count)]
+
+
+def test_without_rollouts_an_edit_is_in_force_at_once() -> None:
+    """Mode `live` is the default and tells of no transition."""
+    rollouts = Rollouts(policy(chat(rollout=Rollout())))
+    assert rollouts.take_up(policy(chat(3, rollout=Rollout()), digest="q"), now=0.0, at=0.0) == []
+    assert set(priorities(rollouts)) == {3}
+    assert rollouts.policy.digest == "q"
+
+
+def test_a_canary_decides_its_share_under_one_whole_snapshot() -> None:
+    """A fifth of the requests; the class and the policy that a request gets belong together."""
+    rollouts = begun(chat(3))
+    placed = [rollouts.place(request(i), "chat") for i in range(1000)]
+    canaries = [p for p in placed if p.arm == "canary"]
+    assert 150 < len(canaries) < 250
+    assert all((p.request_class.priority == 3) == (p.policy.digest == "q") for p in placed)
+    assert all(p.request_class in p.policy.classes for p in placed)
+
+
+def test_a_larger_share_keeps_those_it_had() -> None:
+    """Whoever saw the edit at 20 % sees it at 50 %."""
+    rollouts = begun(chat(3))
+    before = {i for i in range(1000) if rollouts.place(request(i), "chat").arm == "canary"}
+    rollouts.take_up(policy(chat(3, rollout=Rollout(RolloutMode.CANARY, steps=(0.5,))), digest="r"), now=1.0, at=1.0)
+    after = {i for i in range(1000) if rollouts.place(request(i), "chat").arm == "canary"}
+    assert before < after
+    assert 430 < len(after) < 570
+
+
+def test_a_tenant_stays_on_one_side() -> None:
+    """With `by: tenant` all requests of a tenant go the same way, and tenants differ."""
+    rollouts = begun(chat(3, rollout=Rollout(RolloutMode.CANARY, by=SplitBy.TENANT, steps=(0.5,))))
+    sides = {tenant: set(priorities(rollouts, 20, tenant=tenant)) for tenant in map(str, range(40))}
+    assert all(len(side) == 1 for side in sides.values())
+    assert {3} in sides.values()
+    assert {0} in sides.values()
+
+
+def test_a_wider_match_takes_its_share_from_the_class_it_takes_over() -> None:
+    """Requests that only the edited class would match are split too."""
+    rollouts = Rollouts(policy(chat()))
+    wider = RequestClass("chat", Match(use_cases=("chat", "qa")), PROMISE, rollout=CANARY)
+    rollouts.take_up(policy(wider, digest="q"), now=0.0, at=0.0)
+    names = [rollouts.place(request(i), "qa").request_class.name for i in range(400)]
+    assert 40 < names.count("chat") < 130
+    assert names.count("chat") + names.count("default") == 400
+
+
+def test_a_new_class_can_be_a_canary() -> None:
+    """It takes its share from the class that has those requests now."""
+    rollouts = Rollouts(policy())
+    rollouts.take_up(policy(chat(3), digest="q"), now=0.0, at=0.0)
+    assert 40 < priorities(rollouts).count(3) < 130
+    assert rollouts.place(request(1, asked="chat"), "qa").request_class.name == "chat"
+
+
+def test_a_new_class_in_the_shadow_cannot_be_asked_for() -> None:
+    """It serves nobody."""
+    rollouts = Rollouts(policy())
+    rollouts.take_up(policy(chat(3, rollout=SHADOW), digest="q"), now=0.0, at=0.0)
+    with pytest.raises(RequestError, match="no request class"):
+        rollouts.place(request(1, asked="chat"), "chat")
+
+
+def test_a_class_that_the_edit_closes_to_a_tenant_stays_open_until_it_is_in_force() -> None:
+    """A request by name is served by the class as it was."""
+    closed = RequestClass("chat", Match(tenants=("other",)), PROMISE, rollout=CANARY)
+    rollouts = begun(closed)
+    assert rollouts.place(request(1, asked="chat"), "chat").request_class.match.tenants == ()
+
+
+def test_a_shadow_is_compared_and_serves_nobody() -> None:
+    """The class as it was serves; the edit is at hand for comparison."""
+    placed = begun(chat(3, rollout=SHADOW)).place(request(1), "chat")
+    assert placed.request_class.priority == 0
+    assert placed.shadow is not None
+    assert placed.shadow.placed.request_class.priority == 3
+
+
+def test_a_comparison_says_what_the_edit_would_have_picked() -> None:
+    """Beside the decision, with the terms of both, and without leaving a trace in the fleet."""
+    controller = Controller(policy(chat()), Flat(), rng=Random(0))
+    controller.apply(policy(chat(deployments=("nobody",), rollout=SHADOW), digest="q"), now=0.0, at=0.0)
+    ticket = controller.admit(request(1), now=0.0)
+    controller.decide(ticket, now=0.0)
+    compared = controller.compare(ticket, now=0.0)
+    assert compared is not None
+    assert (compared.chosen, compared.would, compared.code) == ("only", "", "no_deployment")
+    assert controller.fleet.members[DeploymentName("only")].account.in_flight == 0
+
+
+def test_another_edit_takes_the_place_of_the_one_on_its_way() -> None:
+    """Told as superseded, and the class in force is still the first."""
+    rollouts = begun(chat(3))
+    events = rollouts.take_up(policy(chat(4), digest="r"), now=1.0, at=1.0)
+    assert [e.state for e in events if isinstance(e, RolloutChanged)] == ["superseded", "canary"]
+    assert set(priorities(rollouts)) == {0, 4}
+
+
+def test_taking_the_edit_back_by_hand_ends_it() -> None:
+    """The text as it was: nothing is on its way."""
+    rollouts = begun(chat(3))
+    events = rollouts.take_up(policy(chat(), digest="r"), now=1.0, at=1.0)
+    assert [e.state for e in events if isinstance(e, RolloutChanged)] == ["superseded"]
+    assert set(priorities(rollouts)) == {0}
+
+
+def test_the_mode_live_puts_an_edit_in_force_by_hand() -> None:
+    """Same class, other mode: promoted at once."""
+    rollouts = begun(chat(3))
+    events = rollouts.take_up(policy(chat(3, rollout=Rollout()), digest="r"), now=1.0, at=1.0)
+    assert [e.state for e in events if isinstance(e, RolloutChanged)] == ["promoted"]
+    assert set(priorities(rollouts)) == {3}
+
+
+def test_what_takes_everything_else_changes_at_once() -> None:
+    """A class that loses its `match` cannot share that place."""
+    rollouts = Rollouts(Policy("p", (RequestClass("chat", Match(use_cases=("chat",))), CATCH_ALL), FLEET))
+    lone = RequestClass("chat", rollout=CANARY)
+    events = rollouts.take_up(Policy("q", (lone,), FLEET), now=0.0, at=0.0)
+    assert [e.state for e in events if isinstance(e, RolloutChanged)] == ["promoted"]
+    assert rollouts.place(request(1), "math").request_class == lone
+
+
+def test_an_edit_is_in_force_where_nothing_is_left_for_the_class_as_it_was() -> None:
+    """Its deployments have gone with the same edit."""
+    rollouts = begun(chat(3), old=chat(deployments=("gone",)))
+    assert set(priorities(rollouts)) == {3}
+
+
+def filled(bad: int, total: int, *, name: str = "canary", adequate: float = 0.95, every_s: float = 1.0) -> Evidence:
+    """A side whose first `bad` requests missed the TTFT objective."""
+    evidence = Evidence(name, chat(), risk=0.05)
+    for i in range(total):
+        evidence.on_ended((("ttft", i >= bad),), i >= bad, adequate, 1e-4, now=i * every_s)
+    return evidence
+
+
+def test_a_side_that_only_refuses_does_not_pass() -> None:
+    """Refusing keeps no promise: it burns like missing them."""
+    evidence = Evidence("canary", chat(), risk=0.05)
+    for i in range(10):
+        evidence.on_refused(now=float(i))
+    assert must_go_back(Sides(evidence, filled(0, 100), 0.0), CANARY, None, now=10.0) is not None
+
+
+def test_a_few_bad_requests_are_no_reason() -> None:
+    """Four of four: too few to say."""
+    assert must_go_back(Sides(filled(4, 4), filled(0, 100), 0.0), CANARY, None, now=4.0) is None
+
+
+def test_a_burn_that_is_over_is_no_reason() -> None:
+    """Bad long ago, good for the last half hour: the short windows say that it has stopped."""
+    sides = Sides(filled(600, 2600), filled(0, 20_000), 0.0)
+    assert must_go_back(sides, CANARY, None, now=2600.0) is None
+
+
+def test_a_loose_target_can_burn_too() -> None:
+    """Under a target of 90 % no share of bad requests burns at 14.4: half way to all of them is enough."""
+    loose = RequestClass("chat", objectives=Objectives(ttft=Objective(Indicator.TTFT, 0.5, 0.9)))
+    evidence = Evidence("canary", loose, risk=0.05)
+    for i in range(20):
+        evidence.on_ended((("ttft", i % 4 == 0),), False, 0.9, 0.0, now=float(i))
+    assert must_go_back(Sides(evidence, Evidence("stable", loose, risk=0.05), 0.0), CANARY, None, now=20.0) is not None
+
+
+def test_a_slow_leak_is_stopped_by_the_guard_over_all_traffic() -> None:
+    """One bad in twenty never burns fast, but after a while it is more than 1 % of the month's budget."""
+    hour = 3600.0
+    evidence, stable = Evidence("canary", chat(), risk=0.05), Evidence("stable", chat(), risk=0.05)
+    for i in range(5000):
+        evidence.on_ended((("ttft", i % 20 != 0),), i % 20 != 0, 0.9, 0.0, now=i * 10.0)
+        stable.on_ended((("ttft", True),), True, 0.9, 0.0, now=i * 10.0)
+    why = must_go_back(Sides(evidence, stable, 0.0), CANARY, None, now=5000 * 10.0)
+    assert why is not None
+    assert "error budget of 30 days" in why
+    assert must_go_back(Sides(evidence, stable, -1000 * hour), CANARY, None, now=5000 * 10.0) is not None
+
+
+def test_quality_under_the_floor_on_both_sides_is_not_the_edits_fault() -> None:
+    """Both are poor and alike: nothing to take back."""
+    sides = Sides(filled(0, 500, adequate=0.7), filled(0, 500, adequate=0.7), 0.0)
+    assert must_go_back(sides, CANARY, QualityFloor(0.9), now=500.0) is None
+
+
+def test_told_quality_outweighs_estimates() -> None:
+    """Once enough answers were judged, the judgement counts."""
+    evidence = filled(0, 500)
+    for _ in range(400):
+        evidence.on_quality(0.0)
+    assert must_go_back(Sides(evidence, filled(0, 500), 0.0), CANARY, QualityFloor(0.9), now=500.0) is not None
+
+
+@pytest.mark.parametrize(
+    ("bad", "others_bad", "seconds", "requests", "waits"),
+    [
+        (0, 0, 60.0, 10, None),
+        (0, 0, 59.0, 10, "of 60 s"),
+        (0, 0, 60.0, 9, "of 10 requests"),
+        (3, 0, 60.0, 10, "ttft burns"),
+        (3, 6, 60.0, 10, None),
+    ],
+)
+def test_an_edit_goes_on_when_nothing_burns(
+    bad: int, others_bad: int, seconds: float, requests: int, waits: str | None
+) -> None:
+    """Time, requests, and no objective that burns faster than its budget allows or than on the other side."""
+    sides = Sides(filled(bad, 100), filled(others_bad, 100, name="stable"), 0.0)
+    why = may_go_on(sides, CANARY, on_step_s=seconds, on_step=requests)
+    assert (why is None) if waits is None else (why is not None and waits in why)
+
+
+def restarted(controller: Controller, written: Policy) -> tuple[Controller, list[object]]:
+    """Another process: the directory as written, the checkpoint of the first."""
+    second = Controller(written, Flat(), rng=Random(0))
+    restored = snapshot.restore(second, snapshot.take(controller, at=100.0))
+    return second, list(second.resume(restored.rollouts, now=0.0, at=100.0))
+
+
+def test_a_rollout_survives_a_restart() -> None:
+    """The canary goes on with its share, and no transition is told twice."""
+    controller = Controller(policy(chat()), Flat(), rng=Random(0))
+    controller.apply(policy(chat(3), digest="q"), now=0.0, at=0.0)
+    before = [controller.rollouts.place(request(i), "chat").arm for i in range(200)]
+    second, events = restarted(controller, policy(chat(3), digest="q"))
+    assert events == []
+    assert [second.rollouts.place(request(i), "chat").arm for i in range(200)] == before
+
+
+def test_what_was_taken_back_stays_so_after_a_restart() -> None:
+    """The directory still holds the bad edit; nobody gets it."""
+    controller = Controller(policy(chat()), Flat(), rng=Random(0))
+    controller.apply(policy(chat(3), digest="q"), now=0.0, at=0.0)
+    for i in range(20):
+        controller.rollouts.trials["chat"].evidence.on_refused(now=float(i))
+    assert [e.state for e in controller.tick(now=20.0, at=20.0) if isinstance(e, RolloutChanged)] == ["rolled_back"]
+    second, events = restarted(controller, policy(chat(3), digest="q"))
+    assert events == []
+    assert set(priorities(second.rollouts)) == {0}
+
+
+def test_an_edit_made_while_the_router_was_down_begins_its_rollout() -> None:
+    """What was in force before is in force after."""
+    controller = Controller(policy(chat()), Flat(), rng=Random(0))
+    second, events = restarted(controller, policy(chat(3), digest="q"))
+    assert [e.state for e in events if isinstance(e, RolloutChanged)] == ["canary"]
+    assert set(priorities(second.rollouts)) == {0, 3}
+
+
+def test_arms_get_their_shares_and_differ_in_what_they_say() -> None:
+    """Three quarters and one quarter; an arm's parameters take the place of the class's."""
+    arms = (Arm("plain", 0.75), Arm("cool", 0.25, temperature=0.1))
+    rollouts = Rollouts(policy(chat(rollout=Rollout(RolloutMode.AB, arms=arms))))
+    placed = [rollouts.place(request(i), "chat") for i in range(1000)]
+    assert 200 < sum(p.arm == "cool" for p in placed) < 300
+    assert all((p.request_class.parameters.temperature == 0.1) == (p.arm == "cool") for p in placed)
+
+
+def test_a_decided_experiment_stays_decided_after_a_restart() -> None:
+    """Everybody gets the winner."""
+    arms = (Arm("a", 0.5), Arm("b", 0.5))
+    written = policy(chat(rollout=Rollout(RolloutMode.AB, arms=arms)))
+    controller = Controller(written, Flat(), rng=Random(0))
+    controller.rollouts.experiments["chat"].winner = "b"
+    second, _ = restarted(controller, written)
+    assert {second.rollouts.place(request(i), "chat").arm for i in range(50)} == {"b"}
