@@ -1,4 +1,4 @@
-"""A simulated fleet for a policy whose deployments say `backend: simulated`."""
+"""A simulated fleet that behaves like the deployments of a policy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _BATCH = BatchProfile(base_s=0.03, per_item_s=0.002)
 """A batch endpoint nobody described: 30 ms and 2 ms an item."""
 
 
-def fleet_like(deployments: Iterable[Deployment]) -> FleetSpec | None:
+def fleet_like(deployments: Iterable[Deployment], *, every: bool = False) -> FleetSpec | None:
     """Servers that behave as the deployments' profiles say, or as the measured figures of their models; `None` where
-    no deployment is simulated."""
-    specs = tuple(_spec(d) for d in deployments if d.address.backend == "simulated")
+    no deployment is simulated. With `every`, also for those that are real."""
+    specs = tuple(_spec(d) for d in deployments if every or d.address.backend == "simulated")
     return FleetSpec(specs) if specs else None
 
 

@@ -25,16 +25,23 @@ _NAMES = {
 
 
 def comparison_table(compared: Comparison, changes: Sequence[str], *, old: str, new: str) -> RenderableType:
-    """What the new policy changes, and what that did: over all requests, then class by class."""
-    groups = [("all", compared.overall)]
-    if len(compared.by_class) > 1:
-        groups += list(compared.by_class.items())
+    """What the new policy changes, and what that did: over all requests, then for each class that it touched or that
+    came out otherwise."""
+    groups, alike = [("all", compared.overall)], []
+    for name, group in compared.by_class.items() if len(compared.by_class) > 1 else ():
+        touched = any(line.startswith(f"class {name}:") for line in changes)
+        if touched or any(figure.clear for figure in group.figures.values()):
+            groups.append((name, group))
+        else:
+            alike.append(name)
     seeded = any(_is_wide(figure) for _, group in groups for figure in group.figures.values())
     parts: list[RenderableType] = [Text(f"old: {old}\nnew: {new}\n"), _changes(changes)]
     for name, group in groups:
         before, after = group.offered
         offered = f"{before}" if before == after else f"{before} -> {after}"
         parts += [Text(f"{name}: {offered} requests", style="bold"), _figures(group, seeded), Text()]
+    if alike:
+        parts.append(Text(f"no clear difference in any figure of: {', '.join(alike)}\n"))
     return Group(*parts, Text(_note(compared, seeded)))
 
 

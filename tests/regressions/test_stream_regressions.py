@@ -44,7 +44,8 @@ def test_an_old_request_does_not_decide_who_may_serve_new_ones() -> None:
         house.backend.scripts = {"large": failing_once(Unreachable("blip"))}
         old = house.going("old")
         await asyncio.sleep(0.05)
-        house.controller.apply(Policy("p2", (RequestClass("all", deployments=("small",)),), house.listed), now=0.0, at=0.0)
+        listed = (RequestClass("all", deployments=("small",)),)
+        house.controller.apply(Policy("p2", listed, house.listed), now=0.0, at=0.0)
         await old
         assert (await house.ask("new")).receipt.deployment == "small"
 

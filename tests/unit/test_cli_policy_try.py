@@ -164,8 +164,8 @@ def test_damage_in_a_log_is_told(app: typer.Typer, place: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["new"], "say what to try it on"),
-        (["new", "--old", "old", "--workload", "day.csv"], "--workload needs --fleet"),
+        (["new", "--log", "state", "--workload", "day.csv"], "say one"),
+        (["new", "--old", "old", "--workload", "day.csv"], "no file has any `deployments`"),
         (["new", "--old", "old", "--log", "nowhere"], "nowhere: no decision log here"),
         (simulated("--for", "0"), "nothing arrives within --for 0"),
         (["new", "--old", "old", "--workload", "nowhere.csv", "--fleet", "fleet.yaml"], r"nowhere\.csv"),
@@ -183,3 +183,33 @@ def test_what_cannot_be_tried_is_said(app: typer.Typer, place: Path, arguments: 
     (place / "broken" / "policy.yaml").write_text("class: {name: all, lateny: 5s}\n")
     with pytest.raises((RouterError, PolicyError), match=message):
         RUNNER.invoke(app, arguments, catch_exceptions=False)
+
+
+def test_without_a_workload_the_demos_stream_is_tried_on_the_policies_own_fleets(app: typer.Typer, place: Path) -> None:
+    """Nothing was recorded yet: an edit can be tried all the same, and one of the fleet too."""
+    (place / "old" / "fleet.yaml").write_text(DEPLOYMENTS)
+    (place / "new" / "fleet.yaml").write_text(DEPLOYMENTS)
+    asked = ["new", "--old", "old", "--for", "30", "--seeds", "1", "--json", "out.json"]
+    result = RUNNER.invoke(app, asked, catch_exceptions=False)
+    out = json.loads((place / "out.json").read_text())
+    assert result.exit_code == 0
+    assert "demo" in out["workload"]
+    assert out["overall"]["figures"]["cost_per_1k_usd"]["clear"] == "worse"
+
+
+def test_a_rollout_is_shown_step_by_step(app: typer.Typer, place: Path) -> None:
+    """Taken up at its second as an edit of the directory would be, with both sides beside each other."""
+    canary = "rollout: {mode: canary, steps: [50], step: 30s, min_requests: 5}"
+    (place / "new" / "policy.yaml").write_text(NEW.replace("deployments: [large]", f"deployments: [large], {canary}"))
+    result = RUNNER.invoke(app, simulated("--rollout-at", "10", "--json", "out.json"), catch_exceptions=False)
+    told = json.loads((place / "out.json").read_text())["rollouts"]
+    assert [change["state"] for change in told["transitions"]] == ["canary", "promoted"]
+    assert "canary 50%: the class was edited" in result.output
+    assert "stable" in result.output
+    assert "error budget of the whole window spent" in result.output
+
+
+def test_an_edit_without_a_rollout_says_so(app: typer.Typer, place: Path) -> None:
+    """In force at once: there is no timeline to show."""
+    result = RUNNER.invoke(app, simulated("--rollout-at", "10", "--for", "20"), catch_exceptions=False)
+    assert "in force at once" in result.output

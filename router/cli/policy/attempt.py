@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from router.backends.simulated_fleet import FleetSpec, deployments, read_fleet
 from router.cli.comparison_view import comparison_table, replay_view
+from router.cli.policy.demo_traffic import SECONDS, demo_workload, own_fleet
 from router.cli.rollout_view import rollout_view
-from router.complexity.estimator import Estimator
+from router.complexity.trained import TrainedEstimator
 from router.domain.errors import RequestError, RouterError
 from router.policy.diff import difference
 from router.policy.policy import Policy
@@ -54,7 +55,12 @@ def attempt(
 ) -> None:
     """Compare a new policy with the old one: simulated on a workload, or decision by decision on a live log.
 
+    Without a workload it is a quarter of an hour of the demo's stream; without a fleet each policy runs on servers that
+    behave as the measured figures of its own deployments.
+
     Examples:
+
+        router policy try edited/
 
         router policy try edited/ --workload day.csv.gz --fleet fleet.yaml
 
@@ -68,19 +74,17 @@ def attempt(
     arrivals drawn again) and over seeds.
     """
     before = old or load_settings().policies
-    if (log is None) == (workload is None):
-        raise RequestError("say what to try it on: --workload FILE with --fleet FILE, or --log STATE")
+    if log is not None and workload is not None:
+        raise RequestError("--log and --workload are two things to try it on: say one")
     if json_ is not None and not json_.parent.is_dir():
         raise RouterError(f"{json_}: there is no directory {json_.parent}")
     if log is not None:
         _replay(log, before, new, json_)
         return
-    if workload is None or fleet is None:
-        raise RequestError("--workload needs --fleet FILE, the simulated deployments it runs on")
     contest = _contest(before, new, workload, fleet, artefact)
     contest = msgspec.structs.replace(contest, arrivals=contest.arrivals.over(load=load, for_s=for_))
     if not contest.arrivals.arrivals:
-        raise RequestError(f"{workload}: nothing arrives within --for {for_}")
+        raise RequestError(f"{contest.named['workload']}: nothing arrives within --for {for_}")
     if rollout_at is not None:
         _roll_out(contest, rollout_at, json_)
     else:
@@ -88,32 +92,46 @@ def attempt(
 
 
 class _Contest(msgspec.Struct, frozen=True):
-    """Two policies over one workload on one fleet; `named` says where each came from."""
+    """Two policies over one workload, each on its fleet; `named` says where each came from."""
 
     named: dict[str, str]
     policies: tuple[Policy, Policy]
+    fleets: tuple[FleetSpec, FleetSpec]
     arrivals: Workload
-    fleet: FleetSpec
-    trained: Estimator
+    trained: TrainedEstimator
 
-    def setting(self, policy: Policy, **terms: Any) -> Setting:
-        """One run."""
-        estimator = RecordedEstimator(self.arrivals, self.trained)
-        return Setting(self.arrivals, self.fleet, policy, estimator, **terms)
+    def setting(self, side: int, **terms: Any) -> Setting:
+        """One run of the old (0) or the new (1)."""
+        fleet = self.fleets[side]
+        estimator = RecordedEstimator(self.arrivals, estimator_for(self.trained, deployments(fleet)))
+        return Setting(self.arrivals, fleet, self.policies[side], estimator, **terms)
 
 
-def _contest(old: Path, new: Path, workload: Path, fleet: Path, artefact: Path | None) -> _Contest:
-    spec = _fleet(fleet)
-    listed = deployments(spec)
-    policies = (load_directory(old, deployments=listed), load_directory(new, deployments=listed))
-    named = {"old": str(old), "new": str(new), "workload": str(workload), "fleet": str(fleet)}
-    estimator = estimator_for(trained_estimator(artefact), listed)
-    return _Contest(named, policies, read_workload(workload), spec, estimator)
+def _contest(old: Path, new: Path, workload: Path | None, fleet: Path | None, artefact: Path | None) -> _Contest:
+    """Without a fleet each policy is tried on deployments that behave as its own; without a workload on the demo's."""
+    if fleet is not None:
+        given = _fleet(fleet)
+        fleets = given, given
+    else:
+        fleets = own_fleet(load_directory(old).deployments), own_fleet(load_directory(new).deployments)
+    policies = (
+        load_directory(old, deployments=deployments(fleets[0])),
+        load_directory(new, deployments=deployments(fleets[1])),
+    )
+    models = sorted({d.model for p in policies for d in p.deployments})
+    arrivals = demo_workload(models) if workload is None else read_workload(workload)
+    named = {
+        "old": str(old),
+        "new": str(new),
+        "workload": f"{SECONDS / 60:g} minutes of the demo's stream" if workload is None else str(workload),
+        "fleet": "servers like each policy's own deployments" if fleet is None else str(fleet),
+    }
+    return _Contest(named, policies, fleets, arrivals, trained_estimator(artefact))
 
 
 def _compare(contest: _Contest, seeds: int, feedback: float, jobs: int, out: Path | None) -> None:
     """Every seed under both policies, side by side."""
-    settings = [contest.setting(p, seed=n, feedback_ratio=feedback) for p in contest.policies for n in range(seeds)]
+    settings = [contest.setting(side, seed=n, feedback_ratio=feedback) for side in (0, 1) for n in range(seeds)]
     played = _play(settings, jobs)
     compared = compare([row.at_s for row in contest.arrivals.arrivals], played[:seeds], played[seeds:])
     named, changes = contest.named, difference(*contest.policies)
@@ -124,9 +142,12 @@ def _compare(contest: _Contest, seeds: int, feedback: float, jobs: int, out: Pat
 
 
 def _roll_out(contest: _Contest, at_s: float, out: Path | None) -> None:
-    """The old policy from the start, the new one taken up at `at_s` as an edit of the directory would be."""
+    """The old policy from the start, the new one taken up at `at_s` as an edit of the directory would be. The fleet is
+    the new one's from the start: a fleet does not change by steps."""
     old, new = contest.policies
-    report = _play([contest.setting(old, edits=((at_s, new),))], 1)[0].report
+    begun = msgspec.structs.replace(old, deployments=new.deployments)
+    setting = msgspec.structs.replace(contest.setting(1, edits=((at_s, new),)), policy=begun)
+    report = _play([setting], 1)[0].report
     if out is not None:
         _write(out, report)
     Console().print(rollout_view(cast(dict[str, Any], report["rollouts"])))

@@ -135,7 +135,9 @@ class RawClient:
         elif not self._writer.is_closing():
             with contextlib.suppress(OSError):
                 self._writer.write_eof()
-        await self.ended()
+        with contextlib.suppress(EOFError, ConnectionError):
+            while await self._reader.read(65_536):
+                continue
         self._writer.close()
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
