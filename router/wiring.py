@@ -23,6 +23,8 @@ from router.complexity.registry import load_estimator, shipped_prior
 from router.complexity.trained import TrainedEstimator
 from router.core import snapshot
 from router.core.controller import Controller
+from router.core.rollouts.rollouts import Rollouts
+from router.core.rollouts.saved import decode, encode
 from router.core.rollouts.status import status_of
 from router.demo.truth import DemoTruth
 from router.domain.deployment import Deployment
@@ -107,7 +109,7 @@ class House:
         self.clock = RealClock()
         self.registry = CollectorRegistry()
         self.metrics = Metrics(policy, self.registry)
-        self._saving: asyncio.Task[None] | None = None
+        self._saving = asyncio.Lock()
         self._event_log = logs.configure(sys.stderr, level=settings.log.level.value, json=_as_json(settings.log.format))
         state = settings.state_dir
         state.mkdir(parents=True, exist_ok=True)
@@ -116,14 +118,15 @@ class House:
         self._status = PolicyStatus(policy.digest, at=self.clock.at(), router=settings.mqtt.client_id)
         self._recent = RecentDecisions()
         told = [*self.metrics.subscribers, self._event_log, self.decision_log, self._recent, *subscribers]
-        told += [self.history, self._status, Keeper(self._save_soon)]
+        told += [self.history, self._status, Keeper(self._keep)]
         self.sink = Sink(told)
         self.metrics.watch_sink(self.sink)
         self.metrics.watch_decision_log(lambda: self.decision_log.lost, lambda: self.decision_log.written)
         self._trained = trained_estimator(settings.artefact)
         self.controller = controller_for(policy, self._trained, rng=Random(settings.seed))
-        self._checkpoint = checkpoint.checkpoint_file(state)
+        self._checkpoint, self._rollouts_file = checkpoint.checkpoint_file(state), checkpoint.rollouts_file(state)
         recover_spending(self.controller.spending, self.decision_log.folder, self._restore(), at=self.clock.at())
+        self._resume()
         self._follow()
         self._truth = truth or DemoTruth()
         self._backends = Backends({"openai_http": OpenAIHttpBackend, "bedrock": _bedrock, "simulated": self._simulated})
@@ -187,7 +190,7 @@ class House:
                 "in_force": controller.policy.digest,
                 "written": controller.rollouts.written.digest,
                 "status": msgspec.Raw(self._status.page()),
-                "rollouts": status_of(controller.rollouts, now=now, at=at),
+                "rollouts": status_of(controller.rollouts, now=now),
                 "budgets": controller.spending.balances(at=at),
             }
         )
@@ -235,15 +238,16 @@ class House:
         if self.sink.drain() > 0:
             asyncio.get_running_loop().call_soon(self._drain)
 
-    def _save_soon(self) -> None:
-        if self._saving is None or self._saving.done():
-            self._saving = asyncio.get_running_loop().create_task(self.save())
+    def _keep(self) -> None:
+        """Write which classes are in force and how their edits stand: a small file, at edits and transitions only."""
+        checkpoint.save(self._rollouts_file, encode(self.controller.rollouts.saved(now=self.clock.now())))
 
     async def save(self) -> None:
         """Write a checkpoint."""
         at = self.clock.at()
-        data = snapshot.take(self.controller, at=at)
-        await asyncio.to_thread(checkpoint.save, self._checkpoint, data)
+        async with self._saving:
+            data = snapshot.take(self.controller, at=at)
+            await asyncio.shield(asyncio.to_thread(checkpoint.save, self._checkpoint, data))
         self.sink.emit(CheckpointSaved(str(self._checkpoint), len(data), at))
 
     def _follow(self) -> None:
@@ -251,7 +255,7 @@ class House:
         rollouts = self.controller.rollouts
         self.metrics.follow(
             lambda: (rollouts.policy, rollouts.written),
-            rollouts=status_of(rollouts, now=self.clock.now(), at=self.clock.at()),
+            rollouts=status_of(rollouts, now=self.clock.now()),
             ceilings=self.controller.ceilings.learned(),
         )
 
@@ -263,8 +267,6 @@ class House:
         try:
             restored = snapshot.restore(self.controller, data)
             log.info("checkpoint_restored", saved_at=restored.saved_at, policy=restored.policy)
-            for event in self.controller.resume(restored.rollouts, now=self.clock.now(), at=self.clock.at()):
-                self.sink.emit(event)
         except RouterError as error:
             aside = self._checkpoint.with_suffix(".unreadable")
             self._checkpoint.replace(aside)
@@ -272,12 +274,28 @@ class House:
             return 0.0
         return restored.saved_at
 
+    def _resume(self) -> None:
+        """Take up rollouts where an earlier life left them. Where that cannot be read, what is written is in force."""
+        path, now, at = self._rollouts_file, self.clock.now(), self.clock.at()
+        data = checkpoint.load(path)
+        if data is not None:
+            try:
+                saved = decode(data)
+                Rollouts(self.controller.policy).resume(saved, now=now, at=at)
+            except (RouterError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+                aside = path.with_suffix(".unreadable")
+                path.replace(aside)
+                log.warning(
+                    "rollouts_forgotten", reason=str(error), kept_as=str(aside), consequence="edits are in force"
+                )
+            else:
+                for event in self.controller.resume(saved, now=now, at=at):
+                    self.sink.emit(event)
+        self._status.resume(status_of(self.controller.rollouts, now=now), at=at)
+
     async def _close(self) -> None:
         """What was learned and what happened go to disk last, after every request has ended."""
         await self._backends.close()
-        self.sink.drain_all()
-        if self._saving is not None:
-            await self._saving
         await self.save()
         if self.journal is not None:
             await self.journal.close()
@@ -288,6 +306,7 @@ class House:
     async def run(self, ready: Callable[[], None] | None = None) -> None:
         """Run the daemon until it is told to stop."""
         source = await asyncio.to_thread(describe, self.settings.policies, ())
+        self._keep()
         self.history.begin(self.controller.rollouts.written.digest, source)
         await self.daemon.run(ready)
 

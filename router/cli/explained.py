@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from router.core import snapshot
 from router.core.controller import Controller
 from router.core.evidence import Hold
+from router.core.rollouts.saved import decode
 from router.core.ticket import Ticket
 from router.domain.decision import Candidate, Decision, Exclusion
 from router.domain.errors import Expired, Rejected, RequestError, RouterError
@@ -159,7 +160,9 @@ def _take_up(controller: Controller, path: Path) -> Learned:
         return Learned(str(path))
     try:
         restored = snapshot.restore(controller, data)
-        controller.resume(restored.rollouts, now=RealClock.now(), at=RealClock.at())
+        rollouts = checkpoint.load(checkpoint.rollouts_file(path.parent))
+        if rollouts is not None:
+            controller.resume(decode(rollouts), now=RealClock.now(), at=RealClock.at())
     except RouterError as error:
         raise RouterError(f"{path}: {error}; move it away, or name another --state", code=error.code) from None
     return Learned(str(path), restored.saved_at, restored.policy)

@@ -29,7 +29,7 @@ sends each to the deployment that answers well enough, in time, for the least mo
 * **Run it**: `ROUTER_MQTT__URL=mqtt://localhost:1883 router serve`
 * **Ask what it did**: `router decisions --last 20`
 * **Ask what it would do**: `router simulate WORKLOAD --fleet FLEET --policies policies/bench/degrade --json OUT`
-* **Check an edit**: `router policy check policies/`
+* **Change what is promised**: `router policy check`, `diff`, `try`, `status`
 * **Teach it**: `router train outcomes.jsonl --out prior.npz`
 """,
 )

@@ -20,14 +20,20 @@ class Admission:
     def __init__(self, policy: Policy, rollouts: Rollouts, estimator: Estimator) -> None:
         self._estimator = estimator
         self._place = rollouts.place
-        self._classes = frozenset(c.name for c in rollouts.classes())
+        self._classes = frozenset(c.name for _, c in rollouts.classes())
         self._deployments = frozenset(n for d in policy.deployments for n in (d.name, d.group, d.model))
         self._resolved: dict[tuple[str, int, str], tuple[RequestClass, Parameters]] = {}
 
     def admit(self, request: Request, *, now: float) -> Ticket:
         """A ticket for the request; raises `RequestError` or `Expired`."""
         scored = self._estimator.estimate(request)
-        ticket = self.ticket(request, self._place(request, scored.use_case), scored)
+        placed = self._place(request, scored.use_case)
+        try:
+            ticket = self.ticket(request, placed, scored)
+        except RequestError:
+            if placed.evidence is not None:
+                placed.evidence.on_failed(placed.request_class.objectives, now=now)
+            raise
         if ticket.deadline is not None and ticket.deadline <= now:
             raise Expired("the deadline had passed when the request arrived")
         return ticket
@@ -41,6 +47,7 @@ class Admission:
             aim = due if aim is None else min(aim, due)
             if request_class.past_deadline is PastDeadline.FAIL:
                 deadline = aim
+        original = request
         shaped: Shaped = ()
         if request_class.input_budget_tokens is not None or request_class.style is Style.CONCISE:
             request, shaped = shape(request, request_class)
@@ -53,7 +60,7 @@ class Admission:
             deadline=deadline,
             aim=aim,
         )
-        ticket.shaped = shaped
+        ticket.original, ticket.shaped = original, shaped
         return ticket
 
     def _parameters(self, placed: Placed, use_case: str) -> Parameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 from router.complexity.estimator import Estimator
@@ -12,7 +13,8 @@ from router.core.duals import Duals
 from router.core.evidence import Hold, Memory, binding, nobody, shed
 from router.core.fleet import Fleet, Member
 from router.core.ledger import Permit
-from router.core.rollouts.rollouts import Rollouts, SavedRollouts
+from router.core.rollouts.rollouts import Rollouts
+from router.core.rollouts.saved import SavedRollouts
 from router.core.rollouts.shadow import compared
 from router.core.spending.spending import Spending
 from router.core.ticket import Ticket
@@ -36,8 +38,8 @@ from router.routing.filters import holds
 from router.routing.need import Need
 from router.routing.profile import Profile, standard
 
-_OBSERVED_EVERY = 10
-"""Heartbeats from one telling of the sides of rollouts to the next."""
+_ROLLOUTS_EVERY = 10
+"""Heartbeats from one look at rollouts to the next."""
 
 Lane = tuple[frozenset[str], float | None, str]
 
@@ -143,8 +145,8 @@ class Controller:
         """What an edit in the shadow would have decided just now, where there is one."""
         if ticket.shadow is None:
             return None
-        other = self._admission.ticket(ticket.request, ticket.shadow.placed, ticket.scored)
-        return compared(ticket, other, self._weigher, self._shadow_rng, now=now)
+        edit = partial(self._admission.ticket, ticket.original, ticket.shadow.placed, ticket.scored)
+        return compared(ticket, edit, self._weigher, self._shadow_rng, now=now)
 
     def _decision(
         self,
@@ -254,13 +256,13 @@ class Controller:
         return events
 
     def _roll_out(self, *, now: float, at: float) -> list[Event]:
+        self._beats += 1
+        if self._beats % _ROLLOUTS_EVERY:
+            return []
         events = self.rollouts.tick(now=now, at=at)
         if events:
             self._adopt()
-        if self._beats % _OBSERVED_EVERY == 0:
-            events += self.rollouts.observed()
-        self._beats += 1
-        return events
+        return [*events, *self.rollouts.observed()]
 
     @staticmethod
     def health(member: Member) -> list[Event]:

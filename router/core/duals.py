@@ -29,27 +29,23 @@ class Duals:
         self._told: dict[tuple[str, str], float] = {}
         self._scarcity: dict[str, float] = {}
         """By class, the highest capacity price among the deployments that may serve it."""
-        self.adopt(policy, policy.classes)
+        self.adopt(policy, [(c.name, c) for c in policy.classes])
 
-    def adopt(self, policy: Policy, classes: Sequence[RequestClass]) -> None:
-        """Take a policy's bounds and the floors of all classes that decisions are made under. A class that stays keeps
-        its price; two sides of a rollout share it, but where their floors differ."""
+    def adopt(self, policy: Policy, classes: Sequence[tuple[str, RequestClass]]) -> None:
+        """Take a policy's bounds, and the floors of all classes that decisions are made under, by name or by name and
+        side. What stays keeps its price; each side of a rollout has its own, and keeps no other's floor."""
         self._usd_per_useful = policy.usd_per_useful
-        self._classes = tuple(c for c in classes if c.floor is not None)
+        self._classes = tuple(c for _, c in classes if c.floor is not None)
         self._floor_of: dict[int, FloorPrice] = {}
         floors: dict[str, FloorPrice] = {}
-        for request_class in self._classes:
-            assert request_class.floor is not None
-            key = request_class.name
-            if key in floors and floors[key].floor != request_class.floor:
-                key = f"{key}@{request_class.floor.ratio:g}"
-            if key not in floors:
-                fresh = FloorPrice(request_class.floor, high=policy.bounds.floor_price_max)
-                old = self.floors.get(key)
-                if old is not None:
-                    fresh.value = min(old.value, fresh.high)
-                floors[key] = fresh
-            self._floor_of[id(request_class)] = floors[key]
+        for key, request_class in classes:
+            if request_class.floor is None:
+                continue
+            fresh = FloorPrice(request_class.floor, high=policy.bounds.floor_price_max)
+            old = self.floors.get(key) or self.floors.get(request_class.name)
+            if old is not None:
+                fresh.value = min(old.value, fresh.high)
+            floors[key] = self._floor_of[id(request_class)] = fresh
         self.floors = floors
         kept = {c.name for c in policy.classes} | {d.name for d in policy.deployments}
         self._dearest = {n: e for n, e in self._dearest.items() if n in kept}
@@ -102,7 +98,7 @@ class Duals:
         """Integrate the capacity prices; says so where one moved."""
         events = [event for member in members for event in self._tick(member, now)]
         reasons = ("less is served well than was promised", "more is served well than was promised")
-        events += [e for n, f in self.floors.items() for e in self._moved("floor", n, f.value, reasons)]
+        events += [e for n, f in self.floors.items() if "/" not in n for e in self._moved("floor", n, f.value, reasons)]
         self._scarcity = {
             c.name: max((m.price.integral for m in members if serves(c, m.deployment)), default=0.0)
             for c in self._classes

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from router.core.rollouts.evidence import Evidence
 from router.core.ticket import Ticket
 from router.domain.decision import Candidate, Exclusion
 from router.domain.errors import Rejected, RequestError
@@ -33,7 +34,7 @@ class Hold:
         """Only the budget of the day keeps it: it waits for the next one."""
 
 
-class Remembered(Struct, frozen=True, gc=False):
+class Remembered(Struct, frozen=True):
     """What feedback on a decision teaches from."""
 
     model: str
@@ -41,7 +42,8 @@ class Remembered(Struct, frozen=True, gc=False):
     estimate: float
     request_class: str
     deployment: str
-    arm: str = ""
+    evidence: Evidence | None = None
+    """The side of a rollout that it was decided on."""
 
 
 class Memory:
@@ -58,7 +60,7 @@ class Memory:
         deployment = view.deployment
         estimate = ticket.scored.of(deployment.model, deployment.tier)
         self._by_id[decision.id] = Remembered(
-            deployment.model, ticket.scored.use_case, estimate, decision.request_class, deployment.name, ticket.arm
+            deployment.model, ticket.scored.use_case, estimate, decision.request_class, deployment.name, ticket.evidence
         )
         if len(self._by_id) > self._most:
             self._by_id.popitem(last=False)

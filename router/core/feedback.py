@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from router.core.controller import Controller
 from router.core.ledger import Permit
+from router.core.rollouts.evidence import Met
 from router.core.ticket import Ticket
 from router.domain.errors import RouterError
 from router.domain.events import CACHE, AttemptEnded, Event, FeedbackReceived, RequestEnded
@@ -11,7 +12,7 @@ from router.domain.outcome import Ending, Outcome, Receipt, Usage
 from router.domain.request import Capability
 from router.slo.judge import judge
 
-_CLIENT_GONE = "client_gone"
+_CLIENT_GONE, _BUDGET_SPENT = "client_gone", "insufficient_quota"
 _MUTE_TIMES, _MUTE_S = 3.0, 1.0
 """Silence past this many times what was predicted, and a second, is an illness of the deployment, not a long queue;
 no second is given to a call that another overtook."""
@@ -90,15 +91,15 @@ class Feedback:
         cut = outcome.finish_reason == "length"
         if (cut and attempt.max_tokens is None) or Capability.CHOICES in attempt.request.needs:
             return []
-        name, model = ticket.request_class.name, attempt.deployment.model
-        moved = self._controller.ceilings.observe(name, model, terms, outcome.output_tokens, cut=cut)
-        return [] if moved is None else [moved]
+        model = attempt.deployment.model
+        moved = self._controller.ceilings.observe(ticket.learned_as, model, terms, outcome.output_tokens, cut=cut)
+        return [] if moved is None or ticket.learned_as != ticket.request_class.name else [moved]
 
     def _learn(self, ticket: Ticket, permit: Permit, outcome: Outcome) -> None:
         member, attempt, now = permit.member, outcome.attempt, outcome.ended
         member.circuit.on_alive(attempt.id)
         model, tokens = attempt.deployment.model, outcome.output_tokens
-        self._controller.lengths.observe(ticket.request_class.name, model, tokens, now=now)
+        self._controller.lengths.observe(ticket.learned_as, model, tokens, now=now)
         if member.batch is not None:
             return
         if permit.silent:
@@ -120,8 +121,7 @@ class Feedback:
         p_adequate = self._served_well(ticket, done) if answered else None
         self._controller.duals.on_ended(ticket, p_adequate)
         slo_met = answered and all(ok for _, ok in met)
-        if ticket.evidence is not None and (error is None or error.code != _CLIENT_GONE):
-            ticket.evidence.on_ended(met, slo_met, p_adequate, ticket.cost_usd, now=now)
+        self._weigh_in(ticket, met, p_adequate, error, now=now)
         output = done.output_tokens if done is not None else 0
         tokens = done.input_tokens if done is not None else request.input_tokens
         reference = self._controller.reference_price
@@ -190,11 +190,29 @@ class Feedback:
         )
 
     @staticmethod
+    def _weigh_in(
+        ticket: Ticket,
+        met: Met,
+        p_adequate: float | None,
+        error: RouterError | None,
+        *,
+        now: float,
+    ) -> None:
+        """What the end of a request says of its side of a rollout."""
+        evidence, objectives = ticket.evidence, ticket.request_class.objectives
+        if evidence is None:
+            return
+        if error is None:
+            evidence.on_answered(objectives, met, p_adequate or 0.0, ticket.cost_usd, now=now)
+        elif _is_telling(ticket, error, now):
+            evidence.on_failed(objectives, now=now)
+
+    @staticmethod
     def on_refused(ticket: Ticket, error: RouterError, *, now: float) -> None:
         """The request was refused before any call. A side of a rollout does not pass by refusing: no promise counts
         as kept."""
-        if ticket.evidence is not None and error.code != _CLIENT_GONE:
-            ticket.evidence.on_refused(now=now)
+        if ticket.evidence is not None and _is_telling(ticket, error, now):
+            ticket.evidence.on_failed(ticket.request_class.objectives, now=now)
 
     @staticmethod
     def _served_well(ticket: Ticket, done: Outcome | None) -> float | None:
@@ -209,9 +227,8 @@ class Feedback:
         known = self._controller.memory.recall(decision_id)
         if known is None:
             return FeedbackReceived(decision_id, quality, False)
-        evidence = self._controller.rollouts.evidence(known.request_class, known.arm) if known.arm else None
-        if evidence is not None:
-            evidence.on_quality(adequate)
+        if known.evidence is not None:
+            known.evidence.on_quality(adequate)
         self._controller.qualities.observe(known.estimate, known.model, known.use_case, adequate)
         return FeedbackReceived(decision_id, quality, True, known.request_class, known.model)
 
@@ -220,6 +237,16 @@ def _decision_id(ticket: Ticket, done: Outcome | None) -> str:
     if done is not None:
         return done.attempt.decision_id
     return "" if ticket.decision is None else ticket.decision.id
+
+
+def _is_telling(ticket: Ticket, error: RouterError, now: float) -> bool:
+    """Whether a failure says something of the side it happened on: a spent budget does not, and a sender who leaves
+    does only if a promise was broken by then."""
+    if error.code != _CLIENT_GONE:
+        return error.code != _BUDGET_SPENT
+    objectives, waited = ticket.request_class.objectives, now - ticket.request.arrived
+    is_silent = objectives.ttft is not None and ticket.first_token is None and waited > objectives.ttft.threshold_s
+    return is_silent or (objectives.e2e is not None and waited > objectives.e2e.threshold_s)
 
 
 def _was_mute(permit: Permit, outcome: Outcome) -> bool:

@@ -7,7 +7,6 @@ from random import Random
 from msgspec import Struct, json
 
 from router.core.controller import Controller
-from router.core.rollouts.rollouts import SavedRollouts
 from router.core.spending.account import Books
 from router.domain.deployment import DeploymentName
 from router.domain.errors import RouterError
@@ -18,8 +17,8 @@ Table = dict[str, list[float]]
 
 
 class Snapshot(Struct, frozen=True):
-    """The learned state. `latency` is by deployment, with the model it was learned on; `rollouts` are taken up apart,
-    by `Controller.resume`, for that has events to tell."""
+    """The learned state. `latency` is by deployment, with the model it was learned on. Rollouts are kept
+    apart, in `core.rollouts.saved`."""
 
     version: int
     policy: str
@@ -29,7 +28,6 @@ class Snapshot(Struct, frozen=True):
     qualities: Table
     floors: dict[str, float]
     capacity: dict[str, float]
-    rollouts: SavedRollouts = SavedRollouts()
     spending: dict[str, Books] = {}
     ceilings: Table = {}
 
@@ -48,7 +46,6 @@ def take(controller: Controller, *, at: float) -> bytes:
             ceilings=controller.ceilings.state(),
             floors={n: f.value for n, f in controller.duals.floors.items()},
             capacity={n: m.price.integral for n, m in members.items()},
-            rollouts=controller.rollouts.saved(),
             spending=controller.spending.books(),
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from router.complexity.estimator import Scored
 from router.core.rollouts.placed import Placed
+from router.core.rollouts.trial import STABLE
 from router.domain.decision import Decision
 from router.domain.request import Request
 from router.domain.slo import Parameters
@@ -31,6 +32,7 @@ class Ticket:
         "lengths",
         "looked",
         "max_tokens",
+        "original",
         "parameters",
         "policy",
         "qualities",
@@ -56,7 +58,8 @@ class Ticket:
         deadline: float | None,
         aim: float | None,
     ) -> None:
-        self.request = request
+        self.request = self.original = request
+        """As it is sent on; `original` is as it came."""
         self.request_class = placed.request_class
         self.scored = scored
         self.policy = placed.policy
@@ -91,6 +94,11 @@ class Ticket:
         """Since when nothing but the budget of the day keeps it."""
         self.shaped: tuple[tuple[str, int], ...] = ()
         """What was changed in the request before it is sent on, and the input tokens that it saves."""
+
+    @property
+    def learned_as(self) -> str:
+        """The name under which lengths are learned: an arm or an edit that answers otherwise spoils no other side."""
+        return f"{self.request_class.name}/{self.arm}" if self.arm not in ("", STABLE) else self.request_class.name
 
     @property
     def priority(self) -> int:

@@ -44,19 +44,19 @@ class Viewer:
         terms = ticket.parameters.ceiling
         if ticket.max_tokens is not None or terms is None:
             return ticket.max_tokens
-        return self._ceilings.tokens(ticket.request_class.name, model, terms)
+        return self._ceilings.tokens(ticket.learned_as, model, terms)
 
     def length(self, ticket: Ticket, model: str) -> float:
         """Expected output tokens of a model for the request."""
         found = ticket.lengths.get(model)
         if found is None:
-            found = self._lengths.expect(ticket.request_class.name, model, self.max_tokens(ticket, model))
+            found = self._lengths.expect(ticket.learned_as, model, self.max_tokens(ticket, model))
             ticket.lengths[model] = found
         return found
 
     def longest(self, ticket: Ticket, model: str) -> float:
         """Output tokens that 97 of 100 answers of a model to such a request stay under."""
-        return self._lengths.p97(ticket.request_class.name, model, self.max_tokens(ticket, model))
+        return self._lengths.p97(ticket.learned_as, model, self.max_tokens(ticket, model))
 
     def view(self, member: Member, ticket: Ticket, *, now: float) -> DeploymentView:
         """Everything a filter or scorer may read about one deployment for one request."""

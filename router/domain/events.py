@@ -32,6 +32,7 @@ class RequestRejected(Event, frozen=True):
     code: str
     stage: str
     now: float
+    arm: str = ""
 
 
 class DecisionMade(Event, frozen=True):

@@ -198,10 +198,18 @@ class Dispatcher:
         attempt, permit = self.controller.start(ticket, now=now)
         self._sink.emit(DecisionMade(replace(decision, decide_s=self._clock.stopwatch() - started)))
         if ticket.shadow is not None and ticket.attempts == 1:
-            compared = self.controller.compare(ticket, now=now)
-            if compared is not None:
-                self._sink.emit(compared)
+            self._compare(ticket, now)
         return attempt, permit
+
+    def _compare(self, ticket: Ticket, now: float) -> None:
+        """With an edit in the shadow. Whatever is wrong with that edit, the request goes on."""
+        try:
+            compared = self.controller.compare(ticket, now=now)
+        except Exception:
+            log.exception("comparison_failed", request_class=ticket.request_class.name)
+            return
+        if compared is not None:
+            self._sink.emit(compared)
 
     async def _recover(self, ticket: Ticket, error: RouterError, *, streamed: bool) -> BackendError:
         """Return when the request should be decided again; raise when it has failed for good."""
@@ -236,7 +244,7 @@ class Dispatcher:
         if ticket.attempts == 0 and error is not None:
             stage = "queue" if ticket.queued else "decision"
             self._feedback.on_refused(ticket, error, now=now)
-            self._sink.emit(RequestRejected(request, ticket.request_class.name, error.code, stage, now))
+            self._sink.emit(RequestRejected(request, ticket.request_class.name, error.code, stage, now, ticket.arm))
         else:
             self._sink.emit(self._feedback.on_end(ticket, done, error, now=now))
 

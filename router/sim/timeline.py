@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from router.domain.events import Event, PolicyApplied, RequestEnded, RequestRejected, RolloutChanged
-from router.domain.slo import RequestClass
+from router.domain.slo import Indicator, RequestClass
 
 _MINUTE_S = 60.0
 _DIGITS = 6
@@ -42,7 +42,7 @@ class Timeline:
         elif isinstance(event, RequestEnded):
             self._ended(event)
         elif isinstance(event, RequestRejected):
-            self._offered[event.request_class] += 1
+            self._refused(event)
 
     def _ended(self, event: RequestEnded) -> None:
         self._offered[event.request_class] += 1
@@ -55,6 +55,14 @@ class Timeline:
         minute[3] += event.cost_usd
         for indicator, good in event.met:
             self._bad[event.request_class, event.arm, indicator] += not good
+
+    def _refused(self, event: RequestRejected) -> None:
+        """No promise was kept, whatever was promised."""
+        self._offered[event.request_class] += 1
+        if event.arm:
+            self._minutes[event.request_class, event.arm][int((event.now - self._origin_s) // _MINUTE_S)][0] += 1
+            for indicator in Indicator:
+                self._bad[event.request_class, event.arm, indicator.value] += 1
 
     def _since(self, at: float) -> float:
         return round(at - self._origin_s, 3)

@@ -10,16 +10,19 @@ import math
 from typing import Protocol
 
 _MOST_BET = 0.5
-_TUNED_FOR = 500.0
-"""Number of values at which the asymptotic interval is tightest."""
-_LEAST_VALUES = 50
-"""Before that many values the asymptotic interval says nothing."""
+_SIZED_BY = 50
+"""Values from which the scale of an unbounded quantity is taken."""
+_HEADROOM = 4.0
+"""The scale is so many times the largest of those."""
 
 
 class MeanSequence(Protocol):
     """A running mean with an interval that may be looked at after every value."""
 
-    count: int
+    @property
+    def count(self) -> int:
+        """Values so far."""
+        ...
 
     @property
     def mean(self) -> float:
@@ -73,33 +76,55 @@ class BoundedMean:
         return max(centre - radius, 0.0), min(centre + radius, 1.0)
 
 
-class AsymptoticMean:
-    """The mean of values without bounds, by Robbins' normal mixture with the estimated variance (Waudby-Smith et al.,
-    "Time-uniform central limit theory and asymptotic confidence sequences", 2024, theorem 2.2)."""
+class Scale:
+    """How large a quantity without a bound gets: fixed by the first values of all the means that share it, so that
+    none of them can choose it. What is larger is clipped, and the interval is that of the clipped mean."""
 
-    __slots__ = ("_alpha", "_rho2", "_squares", "count", "mean")
+    __slots__ = ("_seen", "_waiting", "top")
 
-    def __init__(self, alpha: float) -> None:
-        self._alpha = alpha
-        self._rho2 = (2.0 * math.log(1.0 / alpha) + math.log1p(2.0 * math.log(1.0 / alpha))) / _TUNED_FOR
-        self.count = 0
-        self.mean = 0.0
-        self._squares = 0.0
+    def __init__(self) -> None:
+        self._waiting: list[tuple[BoundedMean, float]] = []
+        self._seen = 0.0
+        self.top: float | None = None
+
+    def add(self, mean: BoundedMean, value: float) -> None:
+        """One more value of one of the means."""
+        if self.top is not None:
+            mean.add(min(value / self.top, 1.0))
+            return
+        self._seen = max(self._seen, value)
+        self._waiting.append((mean, value))
+        if len(self._waiting) >= _SIZED_BY and self._seen > 0.0:
+            self.top = _HEADROOM * self._seen
+            for waiting, early in self._waiting:
+                waiting.add(early / self.top)
+            self._waiting.clear()
+
+
+class ScaledMean:
+    """The mean of values of 0 and more, on a scale that it shares with those it is compared with."""
+
+    __slots__ = ("_bounded", "_scale", "_total", "count")
+
+    def __init__(self, alpha: float, scale: Scale) -> None:
+        self._bounded, self._scale = BoundedMean(alpha), scale
+        self.count, self._total = 0, 0.0
+
+    @property
+    def mean(self) -> float:
+        """The plain mean; 0 of nothing."""
+        return self._total / self.count if self.count else 0.0
 
     def add(self, value: float) -> None:
         """One more value."""
         self.count += 1
-        gap = value - self.mean
-        self.mean += gap / self.count
-        self._squares += gap * (value - self.mean)
+        self._total += value
+        self._scale.add(self._bounded, value)
 
     def interval(self) -> tuple[float, float]:
-        """Low and high; everything, while there are too few values."""
-        n = self.count
-        if n < _LEAST_VALUES:
-            return -math.inf, math.inf
-        grown = n * self._rho2 + 1.0
-        radius = math.sqrt(
-            self._squares / n * 2.0 * grown / (n * n * self._rho2) * math.log(math.sqrt(grown) / (self._alpha / 2.0))
-        )
-        return self.mean - radius, self.mean + radius
+        """Low and high; everything, until the scale is known."""
+        top = self._scale.top
+        if top is None:
+            return 0.0, math.inf
+        low, high = self._bounded.interval()
+        return low * top, high * top

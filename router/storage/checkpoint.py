@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from secrets import token_hex
 
 
 def checkpoint_file(state: Path) -> Path:
@@ -11,10 +12,15 @@ def checkpoint_file(state: Path) -> Path:
     return state / "checkpoint.json"
 
 
+def rollouts_file(state: Path) -> Path:
+    """Where the state of the rollouts lies in the state directory."""
+    return state / "rollouts.json"
+
+
 def save(path: Path, data: bytes) -> None:
     """Replace the file in one step; on disk when this returns."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(path.suffix + ".new")
+    beside = path.with_suffix(f"{path.suffix}.{token_hex(4)}.new")
     with beside.open("wb") as file:
         file.write(data)
         file.flush()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from router.domain.events import RolloutChanged
+from router.domain.events import PolicyApplied, RolloutChanged
 from router.telemetry.sink import Handlers
 
 
 class Keeper:
-    """A subscriber that has a checkpoint written at once: what a rollout came to must not be forgotten by a crash."""
+    """A subscriber that has it written at once what is in force: a crash must not bring back what was taken back."""
 
     name = "keeper"
 
@@ -18,10 +18,10 @@ class Keeper:
         self._is_due = False
 
     def handlers(self) -> Handlers:
-        """Transitions of rollouts."""
-        return {RolloutChanged: self._on_changed}
+        """Edits, and transitions of rollouts."""
+        return {PolicyApplied: self._on_changed, RolloutChanged: self._on_changed}
 
-    def _on_changed(self, event: RolloutChanged) -> None:
+    def _on_changed(self, event: PolicyApplied | RolloutChanged) -> None:
         self._is_due = True
 
     def flush(self) -> None:

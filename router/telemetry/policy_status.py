@@ -3,11 +3,12 @@ change for whoever wants to be told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 from msgspec import Struct
 
+from router.core.rollouts.status import RolloutStatus
 from router.domain.events import PolicyApplied, PolicyRejected, RolloutChanged
 from router.telemetry.sink import Handlers
 
@@ -28,8 +29,9 @@ class Rollout(Struct, frozen=True):
 
 
 class Status(Struct, frozen=True):
-    """The status message. `at` is when `state` began, in seconds of wall time: `in_force`, or `edit_refused` with the
-    digest of the refused text and its problems while `digest` goes on in force."""
+    """The status message. `digest` is the policy last taken up; what of it is on its way, or was taken back, stands in
+    `rollouts`. `at` is when `state` began, in seconds of wall time: `in_force`, or `edit_refused` with the digest of
+    the refused text and its problems, while `digest` stays."""
 
     router: str
     digest: str
@@ -51,6 +53,11 @@ class PolicyStatus:
         self._has_changed = False
         self.on_change: list[Callable[[], None]] = []
         """Told after every batch of events that changed the status."""
+
+    def resume(self, rollouts: Iterable[RolloutStatus], *, at: float) -> None:
+        """How rollouts stood when an earlier life of the process ended."""
+        stood = tuple(Rollout(r.request_class, r.state, r.ratio, r.version, r.reason, at) for r in rollouts)
+        self._put(msgspec.structs.replace(self._status, rollouts=stood))
 
     def handlers(self) -> Handlers:
         """One handler for each event type."""

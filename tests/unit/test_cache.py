@@ -184,7 +184,8 @@ def test_hits_are_no_evidence_for_an_arm() -> None:
         told = house(replace(CACHED, rollout=Rollout(RolloutMode.AB, arms=(Arm("a", 0.5), Arm("b", 0.5)))))
         for i in range(20):
             await told.ask(f"r{i}", payload=HELLO)
-        told.dispatcher.tick()
+        for _ in range(10):
+            told.dispatcher.tick()
         assert {e.requests for e in told.of(ExperimentObserved)} == {1}
 
     virtually(scene)

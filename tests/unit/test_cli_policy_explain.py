@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from bench.traffic import policy, request_events
 from router.cli.policy.explain import explain
 from router.core import snapshot
+from router.core.rollouts.saved import encode
 from router.domain.errors import RequestError, RouterError
 from router.domain.events import DecisionMade, FeedbackReceived
 from router.domain.reasons import evidence
@@ -156,6 +157,7 @@ def test_a_rollout_that_is_on_its_way_is_taken_up(app: typer.Typer, place: Path)
     assert now(app)["arm"] == ""
     controller.apply(load_directory(place / "policies"), now=0.0, at=1_700_000_000.0)
     checkpoint.save(checkpoint.checkpoint_file(place / "state"), snapshot.take(controller, at=1_700_000_001.0))
+    checkpoint.save(checkpoint.rollouts_file(place / "state"), encode(controller.rollouts.saved(now=0.0)))
     told = now(app)
     assert told["arm"] in ("stable", "canary")
     promised = "ttft 500ms" if told["arm"] == "stable" else "ttft 400ms"

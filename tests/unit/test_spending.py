@@ -464,6 +464,22 @@ def test_the_budget_is_told_once_a_second_and_its_turns_with_their_reasons() -> 
     virtually(scene)
 
 
+def test_a_budget_that_ends_within_a_second_is_told_as_spent_in_the_next() -> None:
+    """Also where nobody asks again after the last refusal."""
+
+    async def scene() -> None:
+        house = home(WhenSpent.REJECT, RESERVED_USD * 1.01)
+        await house.beat(1.05)
+        await house.ask("fits", model="small", max_tokens=3)
+        await house.attempt("fits no more", input_tokens=10_000)
+        await house.beat(1.0)
+        assert house.of(BudgetChanged) == []
+        await house.beat(1.0)
+        assert [e.open for e in house.of(BudgetChanged)] == [False]
+
+    virtually(scene)
+
+
 def test_classes_do_not_pay_for_each_other() -> None:
     """One that has spent its budget leaves another its own, and one without a budget keeps no books."""
 

@@ -13,13 +13,22 @@ from router.cli.policy.rules import rules
 from router.cli.policy.schema import schema
 from router.cli.policy.status import status
 
-policy = typer.Typer(no_args_is_help=True, help="Work on policies: check an edit before it is in force.")
+policy = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="""From a text edit to a safe change of live traffic.
+
+* **Before**: `router policy check edited/`, `router policy diff policies edited/`, `router policy try edited/`
+* **While it comes into force**: `router policy status`, `router policy explain request.json`
+* **After**: `router policy history`, `router policy rules --out rules.yml`
+""",
+)
 
 policy.command()(check)
-policy.command()(schema)
 policy.command()(diff)
-policy.command()(explain)
-policy.command()(rules)
-policy.command()(history)
-policy.command()(status)
 policy.command("try")(attempt)
+policy.command()(status)
+policy.command()(explain)
+policy.command()(history)
+policy.command()(rules)
+policy.command()(schema)

@@ -62,11 +62,9 @@ def attempt(
 
         router policy try edited/
 
-        router policy try edited/ --workload day.csv.gz --fleet fleet.yaml
-
         router policy try edited/ --workload day.csv.gz --fleet fleet.yaml --for 600 --load 2 --seeds 5 --json out.json
 
-        router policy try edited/ --workload day.csv.gz --fleet fleet.yaml --rollout-at 60 : as a canary would go
+        router policy try edited/ --rollout-at 60 : as a canary would go
 
         router policy try edited/ --log state : which logged decisions would go elsewhere
 
@@ -82,9 +80,7 @@ def attempt(
         _replay(log, before, new, json_)
         return
     contest = _contest(before, new, workload, fleet, artefact)
-    contest = msgspec.structs.replace(contest, arrivals=contest.arrivals.over(load=load, for_s=for_))
-    if not contest.arrivals.arrivals:
-        raise RequestError(f"{contest.named['workload']}: nothing arrives within --for {for_}")
+    contest = contest.over(load=load, for_s=for_)
     if rollout_at is not None:
         _roll_out(contest, rollout_at, json_)
     else:
@@ -99,6 +95,13 @@ class _Contest(msgspec.Struct, frozen=True):
     fleets: tuple[FleetSpec, FleetSpec]
     arrivals: Workload
     trained: TrainedEstimator
+
+    def over(self, *, load: float, for_s: float | None) -> _Contest:
+        """Of the workload only this, at this load."""
+        arrivals = self.arrivals.over(load=load, for_s=for_s)
+        if not arrivals.arrivals:
+            raise RequestError(f"{self.named['workload']}: nothing arrives within --for {for_s}")
+        return msgspec.structs.replace(self, arrivals=arrivals)
 
     def setting(self, side: int, **terms: Any) -> Setting:
         """One run of the old (0) or the new (1)."""

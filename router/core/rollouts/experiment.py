@@ -7,12 +7,13 @@ from itertools import accumulate
 from msgspec import Struct
 from msgspec.structs import replace
 
-from router.core.rollouts.evidence import Evidence
+from router.core.rollouts.evidence import Evidence, all_judged
 from router.core.rollouts.table import place_of, version_of
 from router.domain.events import RolloutChanged
 from router.domain.request import Request
 from router.domain.rollout import Arm, Measure
 from router.domain.slo import RequestClass, Style
+from router.stats.confidence import MeanSequence, Scale
 
 
 class SavedExperiment(Struct, frozen=True):
@@ -33,9 +34,8 @@ class Experiment:
         terms = request_class.rollout
         risk = (1.0 - terms.confidence_ratio) / len(terms.arms)
         self._ends = list(accumulate(arm.share_ratio for arm in terms.arms))
-        self._sides = [
-            (with_arm(request_class, arm), Evidence(arm.name, request_class, risk=risk)) for arm in terms.arms
-        ]
+        scale = Scale()
+        self._sides = [(with_arm(request_class, arm), Evidence(arm.name, risk=risk, scale=scale)) for arm in terms.arms]
         self.winner = ""
 
     def side(self, request: Request) -> tuple[RequestClass, Evidence]:
@@ -46,36 +46,46 @@ class Experiment:
         index = next((i for i, end in enumerate(self._ends) if place < end), len(self._ends) - 1)
         return self._sides[index]
 
-    def sides(self) -> tuple[RequestClass, ...]:
-        """The class under each arm."""
-        return tuple(request_class for request_class, _ in self._sides)
+    def sides(self) -> tuple[tuple[str, RequestClass], ...]:
+        """The class under each arm, by the name of the arm."""
+        return tuple((evidence.name, request_class) for request_class, evidence in self._sides)
 
-    def all_evidence(self) -> list[Evidence]:
+    def all_evidence(self) -> tuple[Evidence, ...]:
         """What was seen of each arm."""
-        return [evidence for _, evidence in self._sides]
-
-    def evidence(self, arm: str) -> Evidence | None:
-        """What was seen of an arm."""
-        return next((evidence for _, evidence in self._sides if evidence.name == arm), None)
+        return tuple(evidence for _, evidence in self._sides)
 
     def look(self, *, at: float) -> RolloutChanged | None:
-        """At a heartbeat: whether one arm is surely the best."""
+        """At a heartbeat: whether one arm is surely the best, and in no way that would be regretted: an arm whose
+        requests surely keep less of their promises than another's does not win by price or quality."""
         if self.winner:
             return None
-        measure = self.request_class.rollout.measure
-        intervals = {e.name: e.mean(measure).interval() for _, e in self._sides}
-        if measure is Measure.COST:
-            intervals = {name: (-high, -low) for name, (low, high) in intervals.items()}
-        for name, (low, _) in intervals.items():
-            if all(low > high for other, (_, high) in intervals.items() if other != name):
-                self.winner = name
-                return self.told("concluded", self._reason(measure, name), at=at)
+        best = self._best(self.request_class.rollout.measure)
+        if best is None or self._is_unsafe(best):
+            return None
+        self.winner = best.name
+        return self.told("concluded", self._reason(best.name), at=at)
+
+    def _best(self, measure: Measure) -> Evidence | None:
+        sign = -1.0 if measure is Measure.COST else 1.0
+        bounds = {e.name: sorted(sign * end for end in self.mean(e, measure).interval()) for e in self.all_evidence()}
+        for evidence in self.all_evidence():
+            low = bounds[evidence.name][0]
+            if evidence.answered and all(low > high for n, (_, high) in bounds.items() if n != evidence.name):
+                return evidence
         return None
 
-    def _reason(self, measure: Measure, winner: str) -> str:
-        shown = []
-        for _, evidence in self._sides:
-            mean = evidence.mean(measure)
+    def _is_unsafe(self, best: Evidence) -> bool:
+        high = best.mean(Measure.SLO, told=False).interval()[1]
+        return any(high < e.mean(Measure.SLO, told=False).interval()[0] for e in self.all_evidence())
+
+    def mean(self, evidence: Evidence, measure: Measure) -> MeanSequence:
+        """A measure of one arm; quality as told, once it was told often enough of every arm."""
+        return evidence.mean(measure, told=all_judged(self.all_evidence()))
+
+    def _reason(self, winner: str) -> str:
+        measure, shown = self.request_class.rollout.measure, []
+        for evidence in self.all_evidence():
+            mean = self.mean(evidence, measure)
             low, high = mean.interval()
             shown.append(f"{evidence.name} {mean.mean:.6g} [{low:.6g}, {high:.6g}] of {mean.count}")
         sure = self.request_class.rollout.confidence_ratio
@@ -91,14 +101,13 @@ class Experiment:
 
     def resume(self, saved: SavedExperiment) -> None:
         """Take up what an earlier life of the process had decided."""
-        if self.evidence(saved.winner) is not None:
+        if any(evidence.name == saved.winner for evidence in self.all_evidence()):
             self.winner = saved.winner
 
 
 def _version(request_class: RequestClass) -> str:
-    """Of the class and its arms: other arms are another experiment."""
-    arms = ";".join(repr(arm) for arm in request_class.rollout.arms)
-    return version_of(replace(request_class, name=f"{request_class.name};{arms}"))
+    """Of the class and the terms of its experiment: other terms are another experiment."""
+    return version_of(replace(request_class, name=f"{request_class.name};{request_class.rollout!r}"))
 
 
 def with_arm(request_class: RequestClass, arm: Arm) -> RequestClass:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from random import Random
 
@@ -14,16 +15,20 @@ from router.domain.events import ShadowCompared
 WOULD_WAIT = "would_wait"
 
 
-def compared(ticket: Ticket, other: Ticket, weigher: Weigher, rng: Random, *, now: float) -> ShadowCompared:
-    """`ticket` has been decided; `other` is the same request under the edit. Nothing is reserved or learned."""
+def compared(
+    ticket: Ticket, edit: Callable[[], Ticket], weigher: Weigher, rng: Random, *, now: float
+) -> ShadowCompared:
+    """`ticket` has been decided; `edit` makes the same request under the edit. Nothing is reserved or learned."""
     decision, shadow = ticket.decision, ticket.shadow
     assert decision is not None
     assert shadow is not None
     live = next(c.terms for c in decision.candidates if c.deployment == decision.chosen)
-    told = partial(ShadowCompared, decision.id, other.request_class.name, shadow.version, decision.chosen, live=live)
-    need = weigher.need(other, now)
-    views, candidates, excluded = weigher.weigh(other, need, observe=False)
+    name = shadow.placed.request_class.name
+    told = partial(ShadowCompared, decision.id, name, shadow.version, decision.chosen, live=live)
     try:
+        other = edit()
+        need = weigher.need(other, now)
+        views, candidates, excluded = weigher.weigh(other, need, observe=False)
         if not candidates:
             nobody(excluded, need.purse)
             return told(would="", code=WOULD_WAIT, shadow=None)

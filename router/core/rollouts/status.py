@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from router.core.rollouts.evidence import Evidence
+from router.core.rollouts.evidence import Evidence, all_judged
 from router.core.rollouts.experiment import Experiment
 from router.core.rollouts.rollouts import Rollouts
 from router.core.rollouts.trial import Trial
@@ -43,33 +43,36 @@ class RolloutStatus(Struct, frozen=True):
     sides: tuple[SideStatus, ...]
 
 
-def status_of(rollouts: Rollouts, *, now: float, at: float) -> tuple[RolloutStatus, ...]:
+def status_of(rollouts: Rollouts, *, now: float) -> tuple[RolloutStatus, ...]:
     """Every rollout and experiment, by class."""
-    trials = [_trial(trial, now=now, at=at) for trial in rollouts.trials.values()]
+    trials = [_trial(trial, now=now) for trial in rollouts.trials.values()]
     experiments = [_experiment(experiment, now=now) for experiment in rollouts.experiments.values()]
     return tuple(sorted((*trials, *experiments), key=lambda status: status.request_class))
 
 
-def _trial(trial: Trial, *, now: float, at: float) -> RolloutStatus:
+def _trial(trial: Trial, *, now: float) -> RolloutStatus:
     waits = None
-    if not trial.is_shadow and not trial.taken_back:
-        waits = may_go_on(trial.sides, trial.new.rollout, on_step_s=at - trial.since_at, on_step=trial.requests_on_step)
-    state = "rolled_back" if trial.taken_back else trial.new.rollout.mode.value
-    sides = () if trial.is_shadow else (_side(trial.evidence, now), _side(trial.stable, now))
+    if trial.is_canary:
+        on_step_s, on_step = trial.on_step_s(now), trial.requests_on_step
+        waits = may_go_on(trial.sides, trial.new.rollout, on_step_s=on_step_s, on_step=on_step)
+    state = "rolled_back" if trial.taken_back else trial.mode.value
+    both = (trial.evidence, trial.stable)
+    sides = () if trial.is_shadow else tuple(_side(side, both, now) for side in both)
     return RolloutStatus(trial.name, state, trial.version, trial.ratio, waits, trial.taken_back, sides)
 
 
 def _experiment(experiment: Experiment, *, now: float) -> RolloutStatus:
-    sides = tuple(_side(evidence, now) for evidence in experiment.all_evidence())
+    arms = experiment.all_evidence()
+    sides = tuple(_side(evidence, arms, now) for evidence in arms)
     state = "concluded" if experiment.winner else "ab"
     reason = f"{experiment.winner} is best" if experiment.winner else ""
     return RolloutStatus(experiment.request_class.name, state, experiment.version, 1.0, None, reason, sides)
 
 
-def _side(evidence: Evidence, now: float) -> SideStatus:
+def _side(evidence: Evidence, among: tuple[Evidence, ...], now: float) -> SideStatus:
     measures = {}
     for measure in Measure:
-        mean = evidence.mean(measure)
+        mean = evidence.mean(measure, told=all_judged(among))
         low, high = mean.interval()
         known = mean.count > 0 and high - low < float("inf")
         measures[measure.value] = MeasureStatus(mean.count, mean.mean, low if known else None, high if known else None)

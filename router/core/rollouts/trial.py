@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from router.core.rollouts.evidence import Evidence
 from router.core.rollouts.table import version_of
@@ -11,18 +10,20 @@ from router.core.rollouts.verdict import Sides, may_go_on, must_go_back
 from router.domain.events import RolloutChanged
 from router.domain.rollout import RolloutMode
 from router.domain.slo import RequestClass
+from router.stats.confidence import Scale
 
-_RISK = 0.05
 CANARY, STABLE = "canary", "stable"
+_RISK = 0.05
 
 
 class SavedTrial(Struct, frozen=True):
-    """What a checkpoint keeps of a trial. `since_at` is the wall time at which the step began."""
+    """What is kept of a trial over a restart: the share it had, and for how long it had had it."""
 
     request_class: str
     version: str
-    step: int
-    since_at: float
+    mode: RolloutMode
+    ratio: float
+    on_step_s: float
     taken_back: str = ""
     """Why the edit was taken back; empty while it is on its way."""
 
@@ -30,18 +31,22 @@ class SavedTrial(Struct, frozen=True):
 class Trial:
     """An edit beside the class in force (`old` is `None` for a class that is new)."""
 
-    def __init__(self, old: RequestClass | None, new: RequestClass, *, now: float, at: float) -> None:
+    def __init__(self, old: RequestClass | None, new: RequestClass, *, now: float) -> None:
         self.old, self.new = old, new
         self.version = version_of(new)
-        self.step, self.since_at = 0, at
+        self.step = 0
         self.taken_back = ""
-        self._requests_before = 0
-        self._fresh(now)
+        self._begin(now)
 
-    def _fresh(self, now: float) -> None:
-        self.evidence = Evidence(CANARY, self.new, risk=_RISK)
-        self.stable = Evidence(STABLE, self.old or self.new, risk=_RISK)
+    def _begin(self, now: float) -> None:
+        scale = Scale()
+        self.evidence = Evidence(CANARY, risk=_RISK, scale=scale)
+        self.stable = Evidence(STABLE, risk=_RISK, scale=scale)
         self.sides = Sides(self.evidence, self.stable, now)
+        self._step_began(now)
+
+    def _step_began(self, now: float) -> None:
+        self._since, self._requests_before = now, self.evidence.requests
 
     @property
     def name(self) -> str:
@@ -49,54 +54,82 @@ class Trial:
         return self.new.name
 
     @property
+    def mode(self) -> RolloutMode:
+        """Shadow or canary."""
+        return self.new.rollout.mode
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether it serves a share of the requests."""
+        return self.mode is RolloutMode.CANARY and not self.taken_back
+
+    @property
     def is_shadow(self) -> bool:
         """Whether it is only compared."""
-        return self.new.rollout.mode is RolloutMode.SHADOW
+        return self.mode is RolloutMode.SHADOW and not self.taken_back
 
     @property
     def ratio(self) -> float:
         """Share of the class's requests that get the edit."""
-        if self.is_shadow or self.taken_back:
-            return 0.0
         steps = self.new.rollout.steps
-        return steps[min(self.step, len(steps) - 1)]
+        return steps[min(self.step, len(steps) - 1)] if self.is_canary else 0.0
 
     @property
     def requests_on_step(self) -> int:
         """Requests of the new side since the step began."""
         return self.evidence.requests - self._requests_before
 
-    def adopt(self, new: RequestClass) -> None:
-        """Other terms for the same edit: it stays on the first step that is no smaller than its share."""
-        ratio, self.new = self.ratio, new
-        steps = new.rollout.steps
+    def on_step_s(self, now: float) -> float:
+        """Seconds since the step began."""
+        return now - self._since
+
+    def adopt(self, new: RequestClass, *, now: float, at: float) -> RolloutChanged | None:
+        """Other terms for the same edit. A share is never made smaller; another mode begins anew."""
+        mode, before, self.new = self.mode, self.ratio, new
+        if self.taken_back:
+            return None
+        if new.rollout.mode is not mode:
+            self.step = 0
+            self._begin(now)
+            return self.told(self.mode.value, f"its mode was {mode} until now", at=at)
+        self._find_step(before)
+        if self.ratio == before:
+            return None
+        self._step_began(now)
+        return self.told(self.mode.value, "its steps were edited", at=at)
+
+    def _find_step(self, ratio: float) -> None:
+        steps = self.new.rollout.steps
         self.step = next((i for i, s in enumerate(steps) if s >= ratio), len(steps) - 1)
 
-    def resume(self, saved: SavedTrial) -> None:
+    def resume(self, saved: SavedTrial, *, now: float) -> None:
         """Go on where an earlier life of the process was, with fresh evidence."""
-        self.step = min(max(saved.step, 0), len(self.new.rollout.steps) - 1)
-        self.since_at, self.taken_back = saved.since_at, saved.taken_back
+        if saved.mode is self.mode or saved.taken_back:
+            self._find_step(saved.ratio)
+            self._since = now - max(saved.on_step_s, 0.0)
+            self.taken_back = saved.taken_back
 
-    def saved(self) -> SavedTrial:
-        """What a checkpoint keeps."""
-        return SavedTrial(self.name, self.version, self.step, self.since_at, self.taken_back)
+    def saved(self, *, now: float) -> SavedTrial:
+        """What is kept over a restart."""
+        return SavedTrial(self.name, self.version, self.mode, self.ratio, self.on_step_s(now), self.taken_back)
 
     def look(self, *, now: float, at: float) -> RolloutChanged | None:
         """At a heartbeat: on, back, or nothing."""
-        if self.is_shadow or self.taken_back:
+        if not self.is_canary:
             return None
         terms = self.new.rollout
         why = must_go_back(self.sides, terms, self.new.floor, now=now)
         if why is not None:
             self.taken_back = why
             return self.told("rolled_back", why, at=at)
-        on_step = self.requests_on_step
-        if may_go_on(self.sides, terms, on_step_s=at - self.since_at, on_step=on_step) is not None:
+        on_step_s, on_step = self.on_step_s(now), self.requests_on_step
+        if may_go_on(self.sides, terms, on_step_s=on_step_s, on_step=on_step) is not None:
             return None
-        reason = f"no objective burned over {on_step} requests in {at - self.since_at:.0f} s at {self.ratio:.0%}"
-        self.step, self.since_at, self._requests_before = self.step + 1, at, self.evidence.requests
+        reason = f"no objective burned over {on_step} requests in {on_step_s:.0f} s at {self.ratio:.0%}"
+        self.step += 1
+        self._step_began(now)
         if self.step >= len(terms.steps):
-            return replace(self.told("promoted", reason, at=at), ratio=1.0)
+            return RolloutChanged(self.name, "promoted", 1.0, self.version, reason, at)
         return self.told("canary", reason, at=at)
 
     def told(self, state: str, reason: str, *, at: float) -> RolloutChanged:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from msgspec import Struct
 
 from router.core.fleet import Member
+from router.core.rollouts.trial import STABLE
 from router.core.spending.account import Account, Books, day_of, resets_s
 from router.core.ticket import Ticket
 from router.core.views import Viewer
@@ -50,7 +51,8 @@ class _Watch:
         self.closed_at_usd = 0.0
 
     def change(self, limit_usd: float) -> str | None:
-        """Why the class has changed sides, if it has. Where some calls fit and others do not, it stays."""
+        """Why the class has changed sides, if it has. Where some calls fit and others do not, it stays: its budget is
+        spent once none fits any more."""
         reason = None
         if self.is_open and self.refused and not self.fitted:
             reason, self.closed_at_usd = "what is left does not hold another call", limit_usd
@@ -61,7 +63,8 @@ class _Watch:
             reason = "the limit was raised" if raised else "calls cost less than was reserved for them"
         if reason is not None:
             self.is_open = not self.is_open
-        self.fitted = self.refused = self.turned = False
+        self.refused = self.refused and self.fitted and self.is_open and not self.turned
+        self.fitted = self.turned = False
         return reason
 
 
@@ -91,7 +94,7 @@ class Spending:
         the budget waits for that of the class in force, so that a raised one lets it go."""
         request_class, budget = ticket.request_class, ticket.request_class.budget
         limit = budget.usd_per_day
-        if ticket.was_held:
+        if ticket.was_held and ticket.arm in ("", STABLE):
             limit = self._limits.get(request_class.name, limit)
         if limit is None:
             return None

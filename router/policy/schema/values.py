@@ -25,7 +25,7 @@ class Spec(BaseModel):
 def read_duration(value: Any) -> float:
     """Seconds out of `500ms`, `30s`, `2m`, `1h`, `30d`, `4w`, or a plain number of seconds."""
     if isinstance(value, str) and (found := _DURATION.fullmatch(value.strip())):
-        return float(found[1]) * _UNIT_S[found[2]]
+        return round(float(found[1]) * _UNIT_S[found[2]], 12)
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e12:
         return float(value)
     raise PydanticCustomError("duration", "expected a duration such as 500ms, 30s, 2m, 1h or 30d")
