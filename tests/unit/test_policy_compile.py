@@ -284,3 +284,9 @@ def test_the_digest_is_of_the_meaning() -> None:
 def test_comments_alone_are_a_document() -> None:
     """A file may hold nothing but an explanation."""
     assert compiled("# nothing yet\n") == compiled()
+
+
+@pytest.mark.parametrize("mode", ["live", "shadow"])
+def test_the_steps_of_a_canary_may_wait_in_the_file(mode: str) -> None:
+    """In an emergency one word is edited, not two lines."""
+    assert one_class(f"class: {{name: a, rollout: {{mode: {mode}, percent: 5}}}}").rollout.mode == mode

@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from router.domain.events import Event, PolicyApplied, PolicyRejected, PolicySource
+from router.domain.slo import Indicator, Objective, Objectives
 from router.doubles.openai_server import OpenAIServer, openai_server
 from router.policy.policy import Policy
 from router.runtime.reload import load_to_serve
@@ -149,3 +150,39 @@ async def test_an_edit_is_in_the_history_with_its_source(running: Running) -> No
     assert (begun.why, begun.new) == ("the router started", old)
     assert (applied.old, applied.new, applied.author, applied.commit) == (old, edited.digest, "Ada", "c0ffee")
     assert any("max_tokens" in line for line in applied.details)
+
+
+def restarted(running: Running) -> House:
+    """Another process on the same state directory and policy directory."""
+    return House(running.house.settings, load_to_serve(running.policies))
+
+
+async def test_an_edit_that_was_taken_back_stays_back_after_a_crash(running: Running) -> None:
+    """Nothing was saved in an orderly way: what is in force was written when it changed."""
+    house = running.house
+    edited = FLEET.replace("{tokens}}}}}", "{tokens}}}, rollout: {{mode: canary, percent: 50}}}}")
+    text = edited.format(url=running.double.url, key=running.key, tokens=200)
+    beside = running.folder / "edited.yaml"
+    beside.write_text(text)
+    beside.replace(running.policies / "all.yaml")
+    house.apply(load_to_serve(running.policies))
+    trial = house.controller.rollouts.trials["default"]
+    for second in range(10):
+        trial.evidence.on_failed(Objectives(ttft=Objective(Indicator.TTFT, 0.5)), now=house.clock.now() - second)
+    house.dispatcher.tick()
+    for _ in range(10):
+        house.dispatcher.tick()
+    house.sink.drain_all()
+    again = restarted(running)
+    assert again.controller.rollouts.trials["default"].taken_back
+    assert {c.parameters.max_tokens for c in again.controller.policy.classes} == {100}
+
+
+async def test_a_state_of_rollouts_that_cannot_be_read_is_kept_aside(running: Running) -> None:
+    """What is written is in force then, and the file is there to look at."""
+    path = running.folder / "state" / "rollouts.json"
+    running.house.sink.drain_all()
+    path.write_bytes(b"{}")
+    again = restarted(running)
+    assert {c.parameters.max_tokens for c in again.controller.policy.classes} == {100}
+    assert path.with_suffix(".unreadable").read_bytes() == b"{}"

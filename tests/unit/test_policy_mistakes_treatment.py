@@ -114,13 +114,15 @@ MISTAKES = {
         "class.rollout.percent",
         "both say the first step",
     ),
-    "steps without a canary": Mistake(
-        "class:\n  name: a\n  rollout: {mode: shadow, ▸steps: [5, 50]}\n",
+    "steps of an experiment": Mistake(
+        "class:\n  name: a\n  rollout:\n    mode: ab\n    ▸steps: [5, 50]\n    arms:\n" + ARMS + ARMS.replace("x", "y"),
         "class.rollout.steps",
-        "`steps` is only for `mode: canary`",
+        "`steps` is for a canary: write `mode: canary`",
     ),
     "percent without a mode": Mistake(
-        "defaults:\n  rollout: {▸percent: 5}\n", "defaults.rollout.percent", "`percent` is only for `mode: canary`"
+        "defaults:\n  rollout: {▸percent: 5}\n",
+        "defaults.rollout.percent",
+        "`percent` is for a canary: write `mode: canary`",
     ),
     "steps that fall": Mistake(
         "class:\n  name: a\n  rollout: {mode: canary, steps: [5, 50, ▸25]}\n",

@@ -69,9 +69,9 @@ def _check_budget(source: Source, path: Path, budget: BudgetSpec) -> Iterator[Po
 def _check_rollout(source: Source, path: Path, rollout: RolloutSpec) -> Iterator[PolicyError]:
     if rollout.percent is not None and rollout.steps is not None:
         yield source.problem((*path, "percent"), "`percent` and `steps` both say the first step: keep one", key=True)
-    elif rollout.mode is not RolloutMode.CANARY:
+    elif rollout.mode is RolloutMode.AB or "mode" not in rollout.model_fields_set:
         yield from (
-            source.problem((*path, field), f"`{field}` is only for `mode: canary`", key=True)
+            source.problem((*path, field), f"`{field}` is for a canary: write `mode: canary`", key=True)
             for field in ("percent", "steps")
             if getattr(rollout, field) is not None
         )
@@ -82,7 +82,7 @@ def _check_rollout(source: Source, path: Path, rollout: RolloutSpec) -> Iterator
             yield source.problem((*path, "steps", i), message)
     if rollout.mode is RolloutMode.AB:
         yield from _check_arms(source, path, rollout)
-    elif rollout.arms:
+    elif rollout.arms and rollout.mode is not RolloutMode.LIVE:
         yield source.problem((*path, "arms"), "`arms` are only for `mode: ab`", key=True)
 
 
