@@ -9,7 +9,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-_MINUTE_S = 60.0
 _GOOD = {"promoted": "green", "concluded": "green", "rolled_back": "red"}
 
 Told = Mapping[str, Any]
@@ -37,24 +36,20 @@ def _transitions(changes: Sequence[Told]) -> Iterator[Text]:
 
 
 def _steps(name: str, changes: Sequence[Told], told: Told) -> Table:
-    """By whole minutes: a minute belongs to the step in force at its end."""
+    """Both sides beside each other, from each transition to the next."""
     table = Table("from", "to", "side", "requests", "SLO met", "P(adequate)", "USD per 1k", box=None, padding=(0, 1))
-    ends = [change["at_s"] for change in changes[1:]] + [float("inf")]
-    for change, end in zip(changes, ends, strict=True):
-        for key, minutes in told["sides"].items():
-            side = key.removeprefix(f"{name}/")
-            inside = [m for m in minutes if change["at_s"] <= (m["minute"] + 1) * _MINUTE_S - 1e-9 < end]
-            if key.startswith(f"{name}/") and inside:
-                until = "the end" if end == float("inf") else _clock(end)
-                table.add_row(_clock(change["at_s"]), until, side, *_sums(inside))
+    ends = [_clock(change["at_s"]) for change in changes[1:]] + ["the end"]
+    for step, (change, end) in enumerate(zip(changes, ends, strict=True)):
+        for key, steps in told["steps"].items():
+            for sums in steps if key.startswith(f"{name}/") else ():
+                if sums["step"] == step:
+                    table.add_row(_clock(change["at_s"]), end, key.removeprefix(f"{name}/"), *_cells(sums))
     return table
 
 
-def _sums(minutes: Sequence[Told]) -> tuple[str, str, str, str]:
-    count = sum(m["requests"] for m in minutes)
-    slo, adequate = (sum(m[f] * m["requests"] for m in minutes) / count for f in ("slo_met", "p_adequate"))
-    cost = 1e3 * sum(m["cost_usd"] for m in minutes) / count
-    return str(count), f"{slo:.3f}", f"{adequate:.3f}", f"{cost:.4f}"
+def _cells(sums: Told) -> tuple[str, str, str, str]:
+    cost = 1e3 * sums["cost_usd"] / sums["requests"]
+    return str(sums["requests"]), f"{sums['slo_met']:.3f}", f"{sums['p_adequate']:.3f}", f"{cost:.4f}"
 
 
 def _spent(name: str, spent: Mapping[str, float]) -> Iterator[Text]:

@@ -103,6 +103,8 @@ def binding(
 def nobody(excluded: Sequence[Exclusion], purse: Purse | None = None) -> Hold:
     """No candidate is left: wait, where what keeps them out passes; else raises why, for the sender."""
     codes = {e.code for e in excluded}
+    if purse is not None and purse.is_spent and purse.when_spent is WhenSpent.REJECT:
+        raise _spent(purse)
     if codes & PASSING:
         return Hold(excluded)
     if purse is not None and "budget_spent" in codes:

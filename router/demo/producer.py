@@ -12,6 +12,7 @@ import socket
 from collections import Counter
 from contextlib import suppress
 from random import Random
+from secrets import token_hex
 from urllib.parse import urlsplit
 
 import aiomqtt
@@ -107,7 +108,7 @@ class Producer:
         loop = asyncio.get_running_loop()
         start = loop.time()
         self._nothing_open.set()
-        for request in requests(seed=self._seed, per_s=self._per_s):
+        for request in requests(seed=self._seed, per_s=self._per_s, run=f"{token_hex(3)}-"):
             if for_s is not None and request.at_s >= for_s:
                 await asyncio.sleep(start + for_s - loop.time())
                 return

@@ -102,18 +102,19 @@ class DemoRequest(Struct, frozen=True):
     output_tokens: int
 
 
-def requests(*, seed: int, per_s: float) -> Iterator[DemoRequest]:
-    """The stream: all sources together, without end, in order of arrival, on average `per_s` a second."""
+def requests(*, seed: int, per_s: float, run: str = "") -> Iterator[DemoRequest]:
+    """The stream: all sources together, without end, in order of arrival, on average `per_s` a second. `run` goes into
+    the ids, so that a second run on the same journal is not taken for the first come again."""
     scale = per_s / sum(traffic.mean_per_s for traffic in TRAFFIC.values())
-    sources = [_source(name, Random(f"{seed}/{name}"), scale) for name in TRAFFIC]
+    sources = [_source(name, Random(f"{seed}/{name}"), scale, run) for name in TRAFFIC]
     yield from heapq.merge(*sources, key=lambda request: request.at_s)
 
 
-def _source(name: str, rng: Random, scale: float) -> Iterator[DemoRequest]:
+def _source(name: str, rng: Random, scale: float, run: str) -> Iterator[DemoRequest]:
     use_cases = [use_case for use_case in USE_CASES if use_case.traffic == name]
     weights = [use_case.share for use_case in use_cases]
     for number, at_s in enumerate(TRAFFIC[name].arrivals(rng, scale)):
-        yield _request(f"{name}-{number}", at_s, rng.choices(use_cases, weights)[0], rng)
+        yield _request(f"{run}{name}-{number}", at_s, rng.choices(use_cases, weights)[0], rng)
 
 
 def _request(request_id: str, at_s: float, use_case: UseCase, rng: Random) -> DemoRequest:

@@ -7,6 +7,7 @@ from enum import Enum
 
 from msgspec import Struct
 
+from router.domain.rollout import Arm
 from router.domain.slo import Indicator, Objective, QualityFloor, RequestClass
 from router.policy.policy import Policy
 from router.policy.schema.values import duration_text, ratio_text
@@ -75,6 +76,9 @@ def value_text(field: str, value: object) -> str:
         return "none"
     if isinstance(value, Objective):
         return _promise(value)
+    if isinstance(value, Arm):
+        said = (f"{f} {value_text(f, v)}" for f in value.__struct_fields__[2:] if (v := getattr(value, f)) is not None)
+        return f"{value.name} {ratio_text(value.share_ratio)}" + "".join(f", {part}" for part in said)
     if isinstance(value, QualityFloor):
         reference = f" of {value.reference}" if value.reference else ""
         return f"{ratio_text(value.ratio)}{reference} ({value.under_overload})"

@@ -150,12 +150,12 @@ def app() -> typer.Typer:
 
 def test_the_command_shows_a_table_with_the_newest_at_the_bottom(app: typer.Typer, state: Path) -> None:
     """Author, commit, files, values, problems and reasons can be read off."""
-    result = RUNNER.invoke(app, ["--state", str(state)])
+    result = RUNNER.invoke(app, ["--state", str(state), "--all"])
     assert result.exit_code == 0
     for shown in (
         "2027-01-15 08:00:00",
-        "Ada <ada@example.org>",
-        "0123456789 and edited since",
+        "uncommitted,",
+        "on top of 0123456789",
         "applied aaa -> bbb",
         "in classes/chat.yaml",
         *DIFF,
@@ -179,7 +179,8 @@ def test_kinds_and_age_narrow_it(app: typer.Typer, state: Path, monkeypatch: pyt
 
     assert kinds("--what", "policy", "--what", "rollout") == ["policy", "policy", "rollout"]
     monkeypatch.setattr(sys.modules[history.__module__], "time", lambda: AT + 62)
-    assert kinds("--since", "1m") == ["rollout", "limit", "price", "price", "ceiling", "budget"]
+    assert kinds("--since", "1m", "--all") == ["rollout", "limit", "price", "price", "ceiling", "budget"]
+    assert kinds("--since", "1m") == ["rollout", "budget"]
     assert kinds("--since", "1m", "--what", "limit") == ["limit"]
 
 

@@ -290,3 +290,9 @@ def test_comments_alone_are_a_document() -> None:
 def test_the_steps_of_a_canary_may_wait_in_the_file(mode: str) -> None:
     """In an emergency one word is edited, not two lines."""
     assert one_class(f"class: {{name: a, rollout: {{mode: {mode}, percent: 5}}}}").rollout.mode == mode
+
+
+@pytest.mark.parametrize("spelled", ["5", "5%", "5 %", "5.0"])
+def test_percent_may_be_written_with_its_sign(spelled: str) -> None:
+    """Five percent, however it is written."""
+    assert one_class(f"class: {{name: a, rollout: {{mode: canary, percent: {spelled}}}}}").rollout.steps[0] == 0.05

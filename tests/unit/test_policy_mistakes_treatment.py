@@ -11,6 +11,16 @@ from tests.unit.policy_mistakes import FLEET, Mistake, told_once
 ARMS = "      - {name: x, share: 0.5, temperature: 0}\n"
 
 MISTAKES = {
+    "a threshold without a unit": Mistake(
+        "class:\n  name: a\n  objectives: {ttft: ▸350}\n",
+        "class.objectives.ttft",
+        "350 has no unit: write 350ms or 350s",
+    ),
+    "a share in the place of percent": Mistake(
+        "class:\n  name: a\n  rollout: {mode: canary, percent: ▸0.05}\n",
+        "class.rollout.percent",
+        "expected percent such as 5 or 5%",
+    ),
     "forced is not there": Mistake(
         "class:\n  name: a\n  forced: ▸smal\n",
         "class.forced",

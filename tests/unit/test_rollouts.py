@@ -453,6 +453,15 @@ def test_an_arm_that_answers_nobody_does_not_win_by_its_price() -> None:
     assert rollouts.tick(now=2000.0, at=2000.0) == []
 
 
+def test_an_experiment_that_is_edited_away_has_an_end() -> None:
+    """Told as superseded, and everybody gets the class as it is written."""
+    arms = (Arm("a", 0.5), Arm("b", 0.5, temperature=0.1))
+    rollouts = Rollouts(policy(chat(rollout=Rollout(RolloutMode.AB, arms=arms))))
+    events = rollouts.take_up(policy(chat(rollout=Rollout()), digest="q"), now=0.0, at=0.0)
+    assert [e.state for e in events if isinstance(e, RolloutChanged)] == ["superseded"]
+    assert {rollouts.place(request(i), "chat").arm for i in range(50)} == {""}
+
+
 def test_other_terms_are_another_experiment() -> None:
     """A measure that was edited begins anew."""
     arms = (Arm("a", 0.5), Arm("b", 0.5))

@@ -191,7 +191,8 @@ def test_cheapest_takes_the_next_when_the_cheapest_is_ill() -> None:
 
 @pytest.mark.parametrize("when", list(WhenSpent))
 def test_what_is_paid_by_the_hour_goes_on(when: WhenSpent) -> None:
-    """Reserved capacity costs nothing a call: it serves past the budget, and the class waits for its room."""
+    """Reserved capacity costs nothing a call: it serves past the budget. The class waits for its room, but for one that
+    is to be refused: that is told at once."""
 
     async def scene() -> None:
         reserved = deployment(
@@ -201,7 +202,14 @@ def test_what_is_paid_by_the_hour_goes_on(when: WhenSpent) -> None:
         spend(house, 0.001)
         tasks = [house.going(f"{i}") for i in range(3)]
         await house.beat(3.0)
-        assert [task.result().receipt.deployment for task in tasks] == ["reserved"] * 3
+        assert tasks[0].result().receipt.deployment == "reserved"
+        for task in tasks[1:]:
+            if when is WhenSpent.REJECT:
+                error = task.exception()
+                assert isinstance(error, Rejected)
+                assert error.code == "insufficient_quota"
+            else:
+                assert task.result().receipt.deployment == "reserved"
 
     virtually(scene)
 

@@ -7,6 +7,7 @@ from random import Random
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -299,6 +300,7 @@ def test_the_policy_in_force_is_told_and_a_bad_edit_shows() -> None:
     told.tell(PolicyRejected("bad", ("x",), 5.0))
     assert told.value("router_policy_last_reload_success_ratio") == 0
     told.tell(PolicyApplied(POLICY.digest, "new", (), 6.0))
+    told.metrics.adopt(replace(POLICY, digest="new"))
     assert told.value("router_policy_info", digest="new") == 1
     assert told.value("router_policy_info", digest=POLICY.digest) is None
     assert told.value("router_policy_last_reload_success_ratio") == 1

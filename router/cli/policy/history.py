@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from router.policy.schema.values import read_duration
-from router.storage.history_entries import Entry, Kind, history_file, read_history
+from router.storage.history_entries import OFTEN, Entry, Kind, history_file, read_history
 
 DETAILS_SHOWN = 8
 
@@ -28,11 +28,14 @@ def history(
     ),
     last: Annotated[int, typer.Option(min=1, help="How many to show.")] = 50,
     what: Annotated[list[Kind] | None, typer.Option(help="Only changes of this kind; may be given again.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the limits, prices and ceilings that the controller moves all the time.")
+    ] = False,
     since: Annotated[str | None, typer.Option(help="Only those of the last while, such as 30m, 2h or 7d.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Show who changed what, when and why: edits of the policy, taken up or refused, the steps of their rollouts, and
-    every limit, price, learned ceiling and budget that the controller moved. The newest is at the bottom.
+    budgets; with --all every limit, price and learned ceiling that the controller moved. The newest is at the bottom.
 
     router policy history --last 20 : the last twenty changes
 
@@ -43,7 +46,7 @@ def history(
     router policy history --json : for another program
     """
     path = history_file(state)
-    kinds = frozenset(what or Kind)
+    kinds = frozenset(what or (Kind if everything else set(Kind) - OFTEN))
     after = 0.0 if since is None else time() - _seconds(since)
     unread: list[int] = []
     found = deque(
@@ -70,6 +73,7 @@ def _seconds(since: str) -> float:
 
 def _table(entries: deque[Entry]) -> Table:
     table = Table("when (UTC)", "what", "who", "subject", "change", "why", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     for entry in entries:
         when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%S")
         table.add_row(when, entry.what, *map(Text, (_who(entry), entry.subject, _change(entry), entry.why)))
@@ -80,7 +84,9 @@ def _who(entry: Entry) -> str:
     """Author and commit where they are known."""
     if entry.commit is None:
         return entry.who
-    return f"{entry.author or entry.who}\n{entry.commit[:10]}{' and edited since' if entry.edited else ''}"
+    if entry.edited:
+        return f"uncommitted,\non top of {entry.commit[:10]}"
+    return f"{entry.author or entry.who}\n{entry.commit[:10]}"
 
 
 def _change(entry: Entry) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -16,6 +17,8 @@ from rich.text import Text
 from router.domain.errors import RouterError
 
 _TIMEOUT_S = 10.0
+_TELLING = 20
+"""Requests from which on an interval says something."""
 
 
 def status(
@@ -61,10 +64,15 @@ def _view(page: dict[str, Any]) -> RenderableType:
     told = page["status"]
     lines: list[RenderableType] = [Text(f"policy {page['in_force']} in force")]
     if page["written"] != page["in_force"]:
-        lines.append(Text(f"policy {page['written']} is written: some of it is not in force, see below"))
+        lines.append(Text(f"policy {page['written']} is written: what is not in force yet, or any more, is below"))
     if told["state"] != "in_force":
         lines.append(Text("the last edit was refused:", style="red"))
         lines += [Text(f"  {problem}") for problem in told["problems"]]
+    running = {rollout["request_class"] for rollout in page["rollouts"]}
+    for ended in told["rollouts"]:
+        if ended["request_class"] not in running:
+            when = datetime.fromtimestamp(ended["at"], UTC).strftime("%Y-%m-%d %H:%M:%S")
+            lines.append(Text(f"class {ended['request_class']}: {ended['state']} at {when} UTC: {ended['reason']}"))
     for rollout in page["rollouts"]:
         lines += [Text(), *_rollout(rollout)]
     if page["budgets"]:
@@ -100,7 +108,7 @@ def _mean(measure: dict[str, Any], scale: float) -> str:
     if not measure["count"]:
         return "-"
     mean = f"{measure['mean'] * scale:.3f}"
-    if measure["low"] is None:
+    if measure["low"] is None or measure["count"] < _TELLING:
         return mean
     return f"{mean} [{measure['low'] * scale:.3f}, {measure['high'] * scale:.3f}]"
 
@@ -108,5 +116,5 @@ def _mean(measure: dict[str, Any], scale: float) -> str:
 def _budgets(budgets: dict[str, Any]) -> Table:
     table = Table("budget of today", "spent USD", "reserved USD", "limit USD", box=None)
     for name, (spent, reserved, limit) in budgets.items():
-        table.add_row(name, f"{spent:.4f}", f"{reserved:.4f}", f"{limit:.2f}")
+        table.add_row(name, f"{spent:.4f}", f"{reserved:.4f}", f"{limit:.4g}")
     return table

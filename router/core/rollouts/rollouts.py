@@ -90,6 +90,8 @@ class Rollouts:
                 continue
             running[name] = fresh
             events.append(fresh.told("ab", f"{len(request_class.rollout.arms)} arms begin", at=at))
+        over = (e for n, e in self.experiments.items() if n not in running)
+        events += [e.told("superseded", "the experiment was ended by an edit", at=at) for e in over]
         self.experiments = running
         self._arrange()
         return events

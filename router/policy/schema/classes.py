@@ -11,7 +11,7 @@ from router.domain.slo import FloorUnderOverload, Goal, Indicator, PastDeadline,
 from router.policy.match import topic_filter_problem
 from router.policy.schema.rollout import RolloutSpec
 from router.policy.schema.treatment import BudgetSpec, CacheSpec, ParametersSpec
-from router.policy.schema.values import Count, Duration, Name, Ratio, Spec, Target, Text, Texts, Wait
+from router.policy.schema.values import Count, Duration, Name, Ratio, Spec, Target, Text, Texts, Threshold, Wait
 
 
 def _short_or_list(value: Any) -> str:
@@ -83,7 +83,7 @@ class ObjectiveTerms(Spec):
     slo: Text | None = None
     """Name of an `openslo/v1` SLO in the policy directory, from which target, window and threshold come. A threshold
     there is in seconds, unless the SLO or its SLI has the annotation or label `router/unit`: ms, s, m or h."""
-    threshold: Duration | None = None
+    threshold: Threshold | None = None
     """A request is good when the indicator is at most this, such as 500ms. Not for availability."""
     target: Target = 0.99
     """Share of requests that must be good, such as 99%."""
@@ -102,7 +102,7 @@ class ObjectiveItem(ObjectiveTerms):
 
 
 LatencyObjective = Annotated[
-    Annotated[Duration, Tag("(short)")] | Annotated[ObjectiveTerms, Tag("(mapping)")],
+    Annotated[Threshold, Tag("(short)")] | Annotated[ObjectiveTerms, Tag("(mapping)")],
     Discriminator(_short_or_mapping),
 ]
 AvailabilityObjective = Annotated[

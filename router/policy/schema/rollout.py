@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from router.domain.rollout import Measure, RolloutMode, SplitBy
 from router.domain.slo import Style
-from router.policy.schema.values import Count, Duration, Name, Ratio, Spec, Text, Texts
+from router.policy.schema.values import PERCENT_JSON, Count, Duration, Name, Ratio, Spec, Text, Texts, read_percent
 
-Percent = Annotated[float, Field(gt=0, le=100)]
+Percent = Annotated[float, Field(gt=0, le=100), BeforeValidator(read_percent), WithJsonSchema(PERCENT_JSON)]
 
 
 class ArmSpec(Spec):

@@ -14,6 +14,9 @@ _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*(ms|s|m|h|d|w)")
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%")
 
 
+_SECONDS_BELIEVED = 30.0
+
+
 class Spec(BaseModel):
     """Base of everything a document may hold: unknown fields are refused, values keep their YAML type."""
 
@@ -31,6 +34,16 @@ def read_duration(value: Any) -> float:
     raise PydanticCustomError("duration", "expected a duration such as 500ms, 30s, 2m, 1h or 30d")
 
 
+def read_threshold(value: Any) -> float:
+    """A duration that a latency is held to: seconds without a unit are believed only where they are few."""
+    seconds = read_duration(value)
+    if not isinstance(value, str) and seconds >= _SECONDS_BELIEVED:
+        raise PydanticCustomError(
+            "threshold", "{value} has no unit: write {value}ms or {value}s", {"value": f"{seconds:g}"}
+        )
+    return seconds
+
+
 def read_ratio(value: Any) -> float:
     """A share in [0, 1] out of `0.9` or `90%`."""
     number: float = math.nan
@@ -41,6 +54,15 @@ def read_ratio(value: Any) -> float:
     if not 0 <= number <= 1:
         raise PydanticCustomError("ratio", "expected a share such as 0.9 or 90%")
     return number
+
+
+def read_percent(value: Any) -> float:
+    """A number of percent out of `5` or `5%`."""
+    if isinstance(value, str) and (found := _PERCENT.fullmatch(value.strip())):
+        return float(found[1])
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 1:
+        return float(value)
+    raise PydanticCustomError("percent", "expected percent such as 5 or 5%; below 1 with its sign, such as 0.5%")
 
 
 def read_target(value: Any) -> float:
@@ -65,6 +87,12 @@ _DURATION_JSON = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum":
 _RATIO_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, _SHARE_JSON]}
 _TARGET_JSON = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, _SHARE_JSON]}
 _TEXT_JSON = {"type": "string", "minLength": 1, "maxLength": 1024}
+PERCENT_JSON = {
+    "anyOf": [
+        {"type": "number", "minimum": 1, "maximum": 100},
+        {"type": "string", "pattern": r"^[0-9]{1,2}(\.[0-9]{1,9})? *%$"},
+    ]
+}
 _NAMES_JSON = {"anyOf": [_TEXT_JSON, {"type": "array", "items": _TEXT_JSON}]}
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
@@ -74,6 +102,7 @@ Text = Annotated[str, Field(min_length=1, max_length=1024)]
 Name = Annotated[str, Field(pattern=NAME)]
 Wait = Annotated[float, BeforeValidator(read_duration), WithJsonSchema(_WAIT_JSON)]
 Duration = Annotated[float, Field(gt=0), BeforeValidator(read_duration), WithJsonSchema(_DURATION_JSON)]
+Threshold = Annotated[float, Field(gt=0), BeforeValidator(read_threshold), WithJsonSchema(_DURATION_JSON)]
 Ratio = Annotated[float, BeforeValidator(read_ratio), WithJsonSchema(_RATIO_JSON)]
 Target = Annotated[float, BeforeValidator(read_target), WithJsonSchema(_TARGET_JSON)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed), WithJsonSchema(_NAMES_JSON)]

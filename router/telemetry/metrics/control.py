@@ -47,7 +47,6 @@ class ControlMetrics:
         self._decision_series(registry)
         self._state_series(registry)
         self.create(policy)
-        self._info.put((policy.digest,), 1.0)
         self._reload_ok.put((), 1.0)
 
     def _decision_series(self, registry: CollectorRegistry) -> None:
@@ -85,6 +84,8 @@ class ControlMetrics:
 
     def create(self, policy: Policy) -> None:
         """Series at 0 for everything this policy names."""
+        self._info.clear()
+        self._info.put((policy.digest,), 1.0)
         classes = [(self._words.classes[c.name],) for c in policy.classes]
         deployments = [self._words.deployments[d.name] for d in policy.deployments]
         self._decisions.create((*c, d) for c in classes for d in deployments)
@@ -152,8 +153,6 @@ class ControlMetrics:
         self._oldest.put((), event.oldest_s)
 
     def _on_applied(self, event: PolicyApplied) -> None:
-        self._info.clear()
-        self._info.put((event.new,), 1.0)
         self._reloads.add(("accepted",))
         self._reload_ok.put((), 1.0)
         self._reload_at.put((), event.at)
