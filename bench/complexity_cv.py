@@ -16,8 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, SGDClassifier
+from threadpoolctl import threadpool_limits
 
 from router.complexity import train as fitting
 from router.complexity.artefact import File
@@ -27,13 +29,25 @@ from router.complexity.trained import TrainedEstimator
 from router.domain.deployment import Tier
 
 MEMBERS = ("trees", "linear", "hashed")
+REFERENCES = ("length", "tf-idf", "chars", "boosted")
 
 
-def tfidf(prompts, gain, kept):
-    """The usual baseline: TF-IDF of words and pairs, logistic regression on "large is better", held-out log odds."""
+def references(prompts, structural, gain, kept, seed):
+    """The usual ways, each fitted to "large is better", by name: held-out log odds; length needs no fit."""
+    larger = gain[kept] > 0
     vectors = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    fitted = LogisticRegression(C=0.3, max_iter=1000).fit(vectors.fit_transform(prompts[kept]), gain[kept] > 0)
-    return fitted.decision_function(vectors.transform(prompts[~kept]))
+    words = LogisticRegression(C=0.3, max_iter=1000).fit(vectors.fit_transform(prompts[kept]), larger)
+    hashing = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), n_features=1 << 18, alternate_sign=False)
+    chars = SGDClassifier(loss="log_loss", random_state=seed).fit(hashing.transform(prompts[kept]), larger)
+    boosted = HistGradientBoostingClassifier(learning_rate=0.05, max_leaf_nodes=15, random_state=seed)
+    with threadpool_limits(limits=1):
+        boosted.fit(structural[kept], larger)
+    return {
+        "length": np.array([len(prompt) for prompt in prompts[~kept]], float),
+        "tf-idf": words.decision_function(vectors.transform(prompts[~kept])),
+        "chars": chars.decision_function(hashing.transform(prompts[~kept])),
+        "boosted": boosted.decision_function(structural[~kept]),
+    }
 
 
 def folds_of(keys, k, seed):
@@ -73,13 +87,13 @@ def main():
     truth = np.array([[v[model] for model, _ in pair] for v in adequacy(examples, args.large)], float).T
     gain = quality[1] - quality[0]
     prompts = np.array([e.prompt for e in examples], object)
-    length = np.array([len(prompt) for prompt in prompts], float)
+    structural = fitting.prepare(examples, seed=0).measured
     keys = {
         "same": np.array([e.prompt.strip() for e in examples]),
         "unseen": np.array([e.source for e in examples]),
     }
     for question in (args.only,) if args.only else ("same", "unseen"):
-        rows = {name: [] for name in ("length", "tf-idf", *MEMBERS, "served")}
+        rows = {name: [] for name in (*REFERENCES, *MEMBERS, "served")}
         pooled = np.empty(truth.shape)
         began = time.perf_counter()
         for seed in range(args.repeats):
@@ -91,12 +105,8 @@ def main():
                 fitted = fitting.train([source], small=[args.small], large=[args.large], seed=seed)
                 chances, members = served(fitted, pair, [e for e, left in zip(examples, out, strict=True) if left])
                 pooled[:, out] = chances
-                scores = {
-                    "length": length[out],
-                    "tf-idf": tfidf(prompts, gain, ~out),
-                    "served": chances[1] - chances[0],
-                }
-                scores |= dict(zip(MEMBERS, members, strict=True))
+                scores = references(prompts, structural, gain, ~out, seed)
+                scores |= dict(zip(MEMBERS, members, strict=True)) | {"served": chances[1] - chances[0]}
                 for name, score in scores.items():
                     rows[name].append(area(recovered(score, gain[out])))
             print(f"{question}, repeat {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr)

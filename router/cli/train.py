@@ -16,9 +16,14 @@ from rich.table import Table
 
 from router.complexity import artefact
 from router.complexity.artefact import File
+from router.complexity.costs import attach, fit_costs
 from router.complexity.outcomes import Source, read_outcomes
 from router.complexity.train import train as fit
+from router.complexity.trained import TrainedEstimator
 from router.domain.errors import RouterError
+
+_MUCH_OFF = 0.03
+"""Expected calibration error that is pointed out."""
 
 
 def train(
@@ -42,7 +47,8 @@ def train(
     A line of outcomes: `{"prompt": "...", "source": "faq", "outcomes": {"llama-3.1-8b": {"quality": 1.0}, ...}}`.
     Quality is in [0, 1]; adequate is 0.5 and more, or, where truth is finer than 0 and 1 and one `--large` is named, at
     least the quality of that model. Without names each file's tiers are split at the middle of its models' means.
-    The artefact holds weights and digests, no prompt; reading one runs no code.
+    The artefact holds weights and digests, no prompt; reading one runs no code. How good it is on outcomes that it has
+    not seen, `router evaluate` tells.
     """
     sources = read_files(outcomes)
     with progress_bar() as bar:
@@ -54,12 +60,14 @@ def train(
             bar.update(tasks[what], completed=done, total=total)
 
         fitted = fit(sources, small=small or (), large=large or (), seed=seed, progress=show)
-    data = artefact.dump(fitted.model, fitted.lineage, half=compact)
+    examples = [example for source in sources for example in source.examples]
+    costs = fit_costs(examples, TrainedEstimator(fitted.model))
+    data = attach(artefact.dump(fitted.model, fitted.lineage, half=compact), costs)
     try:
         out.write_bytes(data)
     except OSError as error:
         raise RouterError(f"{out}: {error.strerror}") from None
-    _report(fitted, data, out)
+    _report(sources, fitted, data, out)
 
 
 def read_files(paths: Sequence[Path]) -> list[Source]:
@@ -72,7 +80,7 @@ def read_files(paths: Sequence[Path]) -> list[Source]:
         except OSError as error:
             raise RouterError(f"{path}: {error.strerror or error}", code="invalid_outcomes") from None
         except (EOFError, zlib.error) as error:
-            raise RouterError(f"{path}: {error}", code="invalid_outcomes") from None
+            raise RouterError(f"{path}: cut short or damaged: {error}", code="invalid_outcomes") from None
         examples = read_outcomes(text.splitlines(), str(path))
         sources.append(Source(File(path.name, hashlib.sha256(raw).hexdigest(), len(examples)), examples))
     return sources
@@ -85,17 +93,40 @@ def progress_bar() -> Progress:
     return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
-def _report(fitted: artefact.Artefact, data: bytes, out: Path) -> None:
+def _report(sources: Sequence[Source], fitted: artefact.Artefact, data: bytes, out: Path) -> None:
+    """What it was fitted on, how it does on prompts that it did not see, and what names it."""
     console = Console()
-    for file in fitted.lineage.files:
-        console.print(f"fitted on {file.name}: {file.rows} prompts, sha256 {file.sha256[:16]}", highlight=False)
-    console.print()
-    table = Table(
-        "model", "rows", "adequate", "AUC", "Brier", "ECE", title="out of fold, 5 folds", title_justify="left"
-    )
+    console.print(_fitted_on(sources))
+    console.print(_out_of_fold(fitted))
+    console.print(f"{out}: {len(data)} bytes\n{artefact.digest(data)}", highlight=False, soft_wrap=True)
+
+
+def _fitted_on(sources: Sequence[Source]) -> Table:
+    table = Table("file", title="fitted on", title_justify="left")
+    for name in ("prompts", "sources", "models"):
+        table.add_column(name, justify="right")
+    table.add_column("sha256", no_wrap=True)
+    for source in sources:
+        models = {model for example in source.examples for model in example.outcomes}
+        named = {example.source for example in source.examples}
+        sizes = (str(source.file.rows), str(len(named)), str(len(models)))
+        table.add_row(source.file.name, *sizes, source.file.sha256[:16])
+    return table
+
+
+def _out_of_fold(fitted: artefact.Artefact) -> Table:
+    table = Table(title=f"out of fold, {fitted.lineage.folds} folds", title_justify="left")
+    table.add_column("model", overflow="fold")
+    for name in ("rows", "adequate", "AUC", "Brier", "ECE"):
+        table.add_column(name, justify="right", no_wrap=True)
+    off = 0
     for row in fitted.lineage.calibration:
         shown = "-" if row.auc is None else f"{row.auc:.3f}"
-        figures = (f"{row.adequate_ratio:.3f}", shown, f"{row.brier:.4f}", f"{row.ece:.4f}")
-        table.add_row(row.subject, str(row.rows), *figures)
-    console.print(table)
-    console.print(f"{out}: {len(data)} bytes\n{artefact.digest(data)}", highlight=False, soft_wrap=True)
+        star = "*" if row.ece > _MUCH_OFF else " "
+        off += row.ece > _MUCH_OFF
+        table.add_row(
+            row.subject, str(row.rows), f"{row.adequate_ratio:.3f}", shown, f"{row.brier:.4f}", f"{row.ece:.4f}{star}"
+        )
+    if off:
+        table.caption = f"* P(adequate) is off by more than {_MUCH_OFF}: more outcomes of that model would help"
+    return table

@@ -29,7 +29,7 @@ from router.complexity.trained import BOUND_POINTS, DENSE, LEAF_CODES, SPLITS, H
 from router.domain.errors import RouterError
 
 MAGIC: Final = b"RTRMODEL"
-FORMAT: Final = 1
+FORMAT: Final = 3
 MAX_BYTES: Final = 64 << 20
 MAX_HEADER_BYTES: Final = 1 << 20
 MAX_HEADS: Final = 64
@@ -96,6 +96,7 @@ _REAL: Final = (
     "adequate",
     "quality",
     "bound_at",
+    "lift",
     "bound",
 )
 """Arrays that stay in 64 bits."""
@@ -124,9 +125,10 @@ def _layout(heads: int, trees: int, *, half: bool) -> tuple[tuple[str, str, tupl
         ("linear", "<f8", (heads, DENSE)),
         ("hashed", "<f2" if half else "<f4", (heads, BUCKETS)),
         ("intercepts", "<f8", (heads, 3)),
-        ("adequate", "<f8", (heads, 2)),
-        ("quality", "<f8", (heads, 2)),
+        ("adequate", "<f8", (heads, 3)),
+        ("quality", "<f8", (heads, 3)),
         ("bound_at", "<f8", (heads, BOUND_POINTS)),
+        ("lift", "<f8", (heads, BOUND_POINTS)),
         ("bound", "<f8", (heads, BOUND_POINTS)),
     )
 
@@ -162,7 +164,7 @@ def load(data: bytes) -> Artefact:
     header, payload = _split(data)
     _check(header)
     arrays = _arrays(header, payload)
-    bad = [name for name, array in arrays.items() if array.dtype.kind == "f" and np.isnan(array).any()]
+    bad = [name for name, array in arrays.items() if not _sound(name, array)]
     if bad or not (np.abs(arrays["scale"]) > 0.0).all():
         raise _wrong(f"array {', '.join(bad) or 'scale'} holds what no fitted model has")
     if int(arrays["split_feature"].max(initial=0)) >= DENSE:
@@ -176,6 +178,13 @@ def load(data: bytes) -> Artefact:
         **{name: real[name] for name in _REAL if name not in ("center", "scale")},
     )
     return Artefact(Model(header.heads, inputs, heads, digest(data)), header.lineage)
+
+
+def _sound(name: str, array: NDArray[np.generic]) -> bool:
+    """Whether an array holds numbers only. A split that a tree does not need has an infinite threshold."""
+    if name == "split_threshold":
+        return not np.isnan(array).any()
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _wrong(why: str) -> RouterError:
@@ -201,7 +210,7 @@ def _split(data: bytes) -> tuple[Header, bytes]:
 def _check(header: Header) -> None:
     """Refuse what this program cannot read, before any array is touched."""
     if header.format != FORMAT:
-        raise _wrong(f"format {header.format}, this program reads {FORMAT}")
+        raise _wrong(f"format {header.format}, this program reads {FORMAT}; train again")
     if header.scheme != SCHEME or header.features != features_name():
         raise _wrong("it was fitted on other features than this program computes; train again")
     if not 0 < len(header.heads) <= MAX_HEADS or not 0 < header.trees <= MAX_TREES:

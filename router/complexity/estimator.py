@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from router.domain.deployment import Tier
 from router.domain.request import Request
+from router.stats.normal import logit
 
 
 class Scored(Struct, frozen=True):
@@ -54,6 +55,12 @@ class Scored(Struct, frozen=True):
         known = self.qualities.get(model)
         return self.of(model, tier) if known is None else known
 
+    def ease(self) -> float:
+        """How easy the request is for all alike: the mean log odds of the models, or of the tiers where no model is
+        known."""
+        known = self.estimates or self.tiers
+        return sum(map(logit, known.values())) / len(known)
+
 
 class Estimator(Protocol):
     """Predicts; never chooses. The same request gives the same answer."""
@@ -61,6 +68,19 @@ class Estimator(Protocol):
     def estimate(self, request: Request) -> Scored:
         """Score one request."""
         ...
+
+
+@runtime_checkable
+class Digested(Protocol):
+    """An estimator out of an artefact: `digest` names its bytes."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+def digest_of(estimator: Estimator) -> str:
+    """Which artefact an estimator comes from; empty for one that was not fitted."""
+    return estimator.digest if isinstance(estimator, Digested) else ""
 
 
 _NOISE: Final = frozenset(

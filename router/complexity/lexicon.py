@@ -97,4 +97,5 @@ def actions(rows: _Rows) -> NDArray[np.float64]:
     """How many of the first and last words ask for each action, shape (actions,)."""
     if len(rows) > _HEAD_WORDS + _TAIL_WORDS:
         rows = np.concatenate((rows[:_HEAD_WORDS], rows[-_TAIL_WORDS:]))
-    return np.bincount(rows, minlength=len(_MEMBER)) @ _OF_ACTION
+    found: NDArray[np.float64] = np.add.reduce(_OF_ACTION.take(rows, axis=0), axis=0)
+    return found

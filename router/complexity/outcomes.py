@@ -6,6 +6,7 @@ model where one is named. One file of outcomes is one world: models are compared
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ from router.complexity.artefact import File
 from router.domain.deployment import Tier
 from router.domain.errors import RouterError
 
+_FORM: Final = 'a line is {"prompt": "...", "source": "...", "outcomes": {"MODEL": {"quality": 0 to 1}}}'
 LEAST_ROWS: Final = 50
 """Fewer outcomes than this make no head."""
 
@@ -52,30 +54,56 @@ def read_outcomes(lines: Iterable[bytes], name: str) -> tuple[Example, ...]:
             continue
         try:
             example = decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise RouterError(f"{name}:{number}: {error}", code="invalid_outcomes") from None
-        bad = [model for model, seen in example.outcomes.items() if not 0.0 <= seen.quality <= 1.0]
-        if bad:
-            raise RouterError(f"{name}:{number}: quality of {bad[0]} is not in [0, 1]", code="invalid_outcomes")
+        except msgspec.ValidationError as error:
+            raise _broken(name, number, f"{error}; {_FORM}") from None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise _broken(name, number, f"not one JSON object on one line ({error}); {_FORM}") from None
+        wrong = _wrong(example)
+        if wrong is not None:
+            raise _broken(name, number, wrong)
         examples.append(example)
     if not examples:
-        raise RouterError(f"{name}: no outcomes", code="invalid_outcomes")
+        raise RouterError(f"{name}: no outcomes; {_FORM}", code="invalid_outcomes")
     return tuple(examples)
+
+
+def _wrong(example: Example) -> str | None:
+    """What no type says of a row: what is wrong with it, and what would be right."""
+    if not example.outcomes:
+        return "outcomes is empty: name at least one model and its quality"
+    for model, seen in example.outcomes.items():
+        if not 0.0 <= seen.quality <= 1.0:
+            return f"quality of {model} is {seen.quality:g}, not in [0, 1]"
+        if seen.cost_usd is not None and not 0.0 <= seen.cost_usd < math.inf:
+            return f"cost_usd of {model} is {seen.cost_usd:g}: give USD, 0 or more, or leave it out"
+        if seen.output_tokens is not None and seen.output_tokens < 0:
+            return f"output_tokens of {model} is {seen.output_tokens}: give 0 or more, or leave it out"
+    return None
+
+
+def _broken(name: str, number: int, why: str) -> RouterError:
+    return RouterError(f"{name}:{number}: {why}", code="invalid_outcomes")
 
 
 def adequacy(examples: Sequence[Example], reference: str | None) -> list[dict[str, bool]]:
     """Which models' answers were adequate, by example: quality >= 0.5 in sources where truth is 0 or 1, and where there
     is no reference to match; else at least the quality of `reference` on the same prompt."""
-    binary: dict[str, bool] = {}
-    for example in examples:
-        plain = all(seen.quality in (0.0, 1.0) for seen in example.outcomes.values())
-        binary[example.source] = binary.get(example.source, True) and plain
+    graded = graded_sources(examples)
     verdicts = []
     for example in examples:
-        judge = None if reference is None or binary[example.source] else example.outcomes.get(reference)
+        judge = None if reference is None or example.source not in graded else example.outcomes.get(reference)
         bar = 0.5 if judge is None else judge.quality
         verdicts.append({model: seen.quality >= bar for model, seen in example.outcomes.items()})
     return verdicts
+
+
+def graded_sources(examples: Sequence[Example]) -> frozenset[str]:
+    """The sources where truth is finer than right or wrong: some outcome is neither 0 nor 1."""
+    return frozenset(
+        example.source
+        for example in examples
+        if any(seen.quality not in (0.0, 1.0) for seen in example.outcomes.values())
+    )
 
 
 class Source(Struct, frozen=True):

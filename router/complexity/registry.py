@@ -6,7 +6,10 @@ import pkgutil
 from collections.abc import Callable
 from typing import Final
 
-from router.complexity.artefact import load
+from msgspec.structs import replace
+
+from router.complexity.artefact import Artefact, digest, load
+from router.complexity.costs import detach
 from router.complexity.estimator import Estimator
 from router.complexity.heuristic import HeuristicEstimator
 from router.complexity.trained import TrainedEstimator
@@ -17,7 +20,14 @@ PRIOR: Final = "prior.artefact"
 
 def load_estimator(data: bytes) -> TrainedEstimator:
     """The estimator in an artefact's bytes; raises `RouterError` (code `invalid_artefact`)."""
-    return TrainedEstimator(load(data).model)
+    return TrainedEstimator(load_artefact(data).model)
+
+
+def load_artefact(data: bytes) -> Artefact:
+    """The model and its lineage in a file's bytes, what it says of costs left aside; `RouterError` as above."""
+    artefact, costs = detach(data)
+    loaded = load(artefact)
+    return loaded if costs is None else replace(loaded, model=replace(loaded.model, digest=digest(data)))
 
 
 def shipped_prior() -> TrainedEstimator:

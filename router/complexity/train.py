@@ -2,8 +2,9 @@
 
 Every head is fitted on the same features and the same folds, so that differences between heads mean something: what
 routing needs is the gain, and a gain of two heads from different worlds is noise. Each head has three members (see
-`trained`); their log odds are averaged and then calibrated by Platt scaling on out-of-fold predictions, a fold being
-1/5 of the distinct prompts. scikit-learn is imported here only, when a fit begins.
+`trained`); their log odds are averaged and then calibrated on out-of-fold predictions, a fold being 1/5 of the distinct
+prompts: Platt scaling with one more input, the mean of the tiers' heads, and what its curve misses (`lifts`).
+scikit-learn is imported here only, when a fit begins.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from router.complexity.trained import (
     Heads,
     Inputs,
     Model,
+    common_weights,
     rarity,
     standardise,
 )
@@ -42,6 +44,7 @@ FOLDS: Final = 5
 TREES: Final = 120
 LINEAR_C: Final = 0.001
 HASHED_C: Final = 0.2
+CALIBRATION_C: Final = 10.0
 _BOUND_Z: Final = 1.645
 """One-sided 95 %."""
 _SOFT: Final = 1e-3
@@ -99,7 +102,7 @@ def train(
         if len(np.unique(data.fold[subject.rows])) < FOLDS:
             raise RouterError(f"{subject.name}: too few distinct prompts", code="invalid_outcomes")
     total = (FOLDS + 1) * len(subjects)
-    out = [np.empty(len(s.rows)) for s in subjects]
+    out = np.empty((len(examples), len(subjects)))
     for fold in range(FOLDS):
         kept = data.fold != fold
         inputs = fit_inputs(data, kept)
@@ -108,20 +111,21 @@ def train(
             progress("fitting", fold * len(subjects) + index, total)
             inside = kept[subject.rows]
             members = fit_members(dense, data.flags, inputs, subject, inside, seed)
-            held = subject.rows[~inside]
-            out[index][~inside] = np.array(BLEND) @ members.logits(dense[held], data.flags[held], inputs)
+            out[~kept, index] = np.array(BLEND) @ members.logits(dense[~kept], data.flags[~kept], inputs)
     everything = np.ones(len(examples), np.bool_)
     inputs = fit_inputs(data, everything)
     dense = dense_of(data, inputs, everything)
+    info = tuple(_info(subject, data.kinds) for subject in subjects)
+    common = out @ common_weights(info)
     heads, table = [], []
     for index, subject in enumerate(subjects):
         progress("fitting", FOLDS * len(subjects) + index, total)
         members = fit_members(dense, data.flags, inputs, subject, np.ones(len(subject.rows), np.bool_), seed)
-        head, calibration = _calibrated(export(members), subject, out[index], data.fold[subject.rows])
+        z = np.stack((out[:, index], common), axis=1)[subject.rows]
+        head, calibration = _calibrated(export(members), subject, z, data.fold[subject.rows])
         heads.append(head)
         table.append(calibration)
     progress("fitting", total, total)
-    info = tuple(_info(subject, data.kinds) for subject in subjects)
     names = Heads.__struct_fields__
     stacked = Heads(*(np.stack([head[name] for head in heads]) for name in names))
     lineage = Lineage(tuple(s.file for s in sources), seed, FOLDS, _versions(), tuple(table))
@@ -262,31 +266,56 @@ def _leaf_table(nodes: NDArray[Any], splits: NDArray[np.intp]) -> NDArray[np.flo
 
 
 def platt(z: Array, target: Array) -> Array:
-    """Slope and offset of log odds (Platt 1999) that fit targets in [0,1]."""
+    """Slopes of own and common log odds (n, 2), and offset (Platt 1999), that fit targets in [0,1]."""
     from sklearn.linear_model import LogisticRegression
 
     index, labels, weights = _labels(target)
-    fitted = LogisticRegression(C=1e3, max_iter=1000).fit(z[index, None], labels, sample_weight=weights)
-    return np.array([fitted.coef_[0, 0], fitted.intercept_[0]])
+    fitted = LogisticRegression(C=CALIBRATION_C, max_iter=1000).fit(z[index], labels, sample_weight=weights)
+    return np.concatenate((fitted.coef_[0], fitted.intercept_)).astype(np.float64)
+
+
+def _chance(z: Array, slopes: list[float], offset: float) -> Array:
+    """Platt's curve at log odds (n, 2)."""
+    p: Array = 1.0 / (1.0 + np.exp(-(z @ slopes + offset)))
+    return p
+
+
+def lifts(p: Array, true: Array) -> tuple[Array, Array, Array]:
+    """For `BOUND_POINTS` groups of rows of like P(adequate): its mean, what to add to it, and the lower bound of the
+    adequate share.
+
+    What to add is how far the adequate share lies from the mean, over all groups shrunk by what chance alone would make
+    of it (the positive-part rule of James and Stein, Berkeley Symposium 1961), and never puts two rows out of order.
+    """
+    parts = np.array_split(np.argsort(p, kind="stable"), BOUND_POINTS)
+    size = np.array([len(part) for part in parts])
+    at = np.array([p[part].mean() for part in parts])
+    share = np.array([true[part].mean() for part in parts])
+    off = share - at
+    chance = float((at * (1.0 - at) / size).sum())
+    kept = max(0.0, 1.0 - chance / max(float(off @ off), 1e-12))
+    bound = np.array([_wilson(one, n) for one, n in zip(share.tolist(), size.tolist(), strict=True)])
+    return at, np.maximum.accumulate(at + kept * off) - at, np.maximum.accumulate(bound)
 
 
 def _calibrated(
     head: dict[str, NDArray[Any]], subject: Subject, z: Array, fold: Ids
 ) -> tuple[dict[str, NDArray[Any]], Calibration]:
     """Add calibration to a head, and the table's row: there, each fold is calibrated on the other folds."""
-    p = np.empty(len(z))
+    p, lifted = np.empty(len(z)), np.empty(len(z))
     for held in np.unique(fold):
         inside = fold != held
-        slope, offset = platt(z[inside], subject.adequate[inside])
-        p[~inside] = 1.0 / (1.0 + np.exp(-(slope * z[~inside] + offset)))
-    parts = np.array_split(np.argsort(p, kind="stable"), BOUND_POINTS)
-    at = np.array([p[part].mean() for part in parts])
-    bound = np.array([_wilson(float(subject.adequate[part].mean()), len(part)) for part in parts])
+        *slopes, offset = platt(z[inside], subject.adequate[inside])
+        at, lift, _ = lifts(_chance(z[inside], slopes, offset), subject.adequate[inside])
+        p[~inside] = _chance(z[~inside], slopes, offset)
+        lifted[~inside] = np.clip(p[~inside] + np.interp(p[~inside], at, lift), 0.0, 1.0)
+    at, lift, bound = lifts(p, subject.adequate)
     head |= {
         "adequate": platt(z, subject.adequate),
         "quality": platt(z, subject.quality),
         "bound_at": at,
-        "bound": np.maximum.accumulate(bound),
+        "lift": lift,
+        "bound": bound,
     }
     true = subject.adequate
     certain = (true == 0.0) | (true == 1.0)
@@ -294,9 +323,9 @@ def _calibrated(
         subject=subject.name,
         rows=len(z),
         adequate_ratio=float(true.mean()),
-        auc=auc(p[certain], true[certain] == 1.0),
-        brier=float(((p - true) ** 2).mean()),
-        ece=ece(p, true),
+        auc=auc(lifted[certain], true[certain] == 1.0),
+        brier=float(((lifted - true) ** 2).mean()),
+        ece=ece(lifted, true),
     )
 
 

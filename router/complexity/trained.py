@@ -6,13 +6,17 @@
 * linear: logistic regression on the standardised dense features.
 * hashed: logistic regression on the presence of word and character n-grams, a dense matrix-vector product.
 
+Calibration reads a head's own log odds and the mean of the tiers' heads, which were fitted on more rows: a model with
+few outcomes of its own leans on what is hard for all. Where a head's adequate shares leave that curve by more than
+chance, they lift P(adequate) from it.
+
 The dense features are `features.measure` and how common the prompt's words were in the training rows.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -71,9 +75,10 @@ class Heads(Struct, frozen=True):
     linear: Array  # (H, F)
     hashed: NDArray[np.float32]  # (H, B)
     intercepts: Array  # (H, 3): trees, linear, hashed
-    adequate: Array  # (H, 2): slope and offset of P(adequate) on the blended log odds
-    quality: Array  # (H, 2): the same of expected quality
-    bound_at: Array  # (H, BOUND_POINTS): P(adequate), ascending
+    adequate: Array  # (H, 3): slopes on own and common log odds, and offset, of P(adequate)
+    quality: Array  # (H, 3): the same of expected quality
+    bound_at: Array  # (H, BOUND_POINTS): P(adequate) before it is lifted, ascending
+    lift: Array  # (H, BOUND_POINTS): what is added to P(adequate) there
     bound: Array  # (H, BOUND_POINTS): lower bound of the adequate share there
 
     def take(self, index: list[int]) -> Heads:
@@ -140,9 +145,9 @@ class Predictor:
         self._leaves = heads.leaves.ravel()
         self._offsets = np.arange(count * trees) * LEAF_CODES
         self._shape = (count, trees)
-        self._slopes = np.stack((heads.adequate[:, 0], heads.quality[:, 0]))
-        self._starts = np.stack((heads.adequate[:, 1], heads.quality[:, 1]))
-        self._bound_at, self._bound = heads.bound_at.tolist(), heads.bound.tolist()
+        self._mixing = np.concatenate([_mixing(table, info) for table in (heads.adequate, heads.quality)])
+        self._starts = np.concatenate((heads.adequate[:, 2], heads.quality[:, 2]))
+        self._bound_at, self._lift, self._bound = (t.tolist() for t in (heads.bound_at, heads.lift, heads.bound))
         self._doubt = {kind: [DOUBT * _strangeness(head, kind) for head in info] for kind in USE_CASES}
 
     def logits(self, dense: Array, flags: NDArray[np.float32]) -> Array:
@@ -159,15 +164,34 @@ class Predictor:
     def predict(self, dense: Array, flags: NDArray[np.float32], kind: str) -> Prediction:
         """Calibrated figures of one prompt. Where a head has seen little of the kind, or where the words are new, the
         lower bound gives way; the estimate does not: shrinking it would put kinds in a wrong order."""
-        logits = self._slopes * (_BLEND @ self.logits(dense, flags)) + self._starts
+        logits = (self._mixing @ (_BLEND @ self.logits(dense, flags)) + self._starts).reshape(2, -1)
         usual = self._inputs.usual_unseen
         novelty = max(0.0, (float(dense[_UNSEEN]) - usual) / max(1.0 - usual, 1e-9))
-        p, quality = ([sigmoid(z) for z in row] for row in logits.tolist())
-        low = []
-        for chance, at, bound, doubt in zip(p, self._bound_at, self._bound, self._doubt[kind], strict=True):
+        unlifted, quality = ([sigmoid(z) for z in row] for row in logits.tolist())
+        p, low = [], []
+        tables = zip(unlifted, self._bound_at, self._lift, self._bound, self._doubt[kind], strict=True)
+        for chance, at, lift, bound, doubt in tables:
             cautious = sigmoid(logit(_interpolate(chance, at, bound)) - doubt)
-            low.append(min(chance, cautious) * (1.0 - novelty))
+            p.append(min(max(chance + _interpolate(chance, at, lift), 0.0), 1.0))
+            low.append(min(p[-1], cautious) * (1.0 - novelty))
         return Prediction(p, low, quality, novelty)
+
+    def linear_weights(self) -> Array:
+        """What one standard deviation of each dense feature adds to each head's log odds of quality through the linear
+        member, calibrated, shape (H, F)."""
+        weights: Array = self._mixing[len(self._starts) // 2 :] @ (_BLEND[1] * self._heads.linear)
+        return weights
+
+
+def common_weights(info: Sequence[HeadInfo]) -> Array:
+    """What each head counts in the common log odds, shape (H,): the mean of the tiers' heads, nothing without them."""
+    stands = np.array([head.tier is not None for head in info], np.float64)
+    return stands / max(float(stands.sum()), 1.0)
+
+
+def _mixing(table: Array, info: Sequence[HeadInfo]) -> Array:
+    """Calibrated from blended log odds of all heads, without the offsets, shape (H, H)."""
+    return np.diag(table[:, 0]) + np.outer(table[:, 1], common_weights(info))
 
 
 def _strangeness(head: HeadInfo, kind: str) -> float:
@@ -202,6 +226,11 @@ class TrainedEstimator:
         self._tiers = {tier: at[index] for tier, index in tiers.items()}
         self._predictor = Predictor(model.inputs, model.heads.take(keep), [model.info[index] for index in keep])
 
+    @property
+    def digest(self) -> str:
+        """Names the bytes it came from."""
+        return self.model.digest
+
     def serving(self, models: Iterable[tuple[str, Tier]], bases: Mapping[str, str] = NO_BASES) -> TrainedEstimator:
         """The same estimator, narrowed to the heads that these models (name, tier) need, and to heads that can be
         compared: those fitted on the same files. Where no such set covers the models, each gets its tier's head.
@@ -227,9 +256,17 @@ class TrainedEstimator:
         row[len(NAMES) :] = rarity(self.model.inputs.commonness[scanned.slots].astype(np.int64))
         return row, presence(scanned)
 
+    def weights(self, model: str, tier: Tier) -> Array | None:
+        """`Predictor.linear_weights` of the head that answers for a model, shape (DENSE,); `None` where rules do."""
+        index = self._names.get(model, self._tiers.get(tier))
+        return None if index is None else self._predictor.linear_weights()[index]
+
     def estimate(self, request: Request) -> Scored:
         """Score one request."""
-        dense, flags = self.dense(request)
+        return self.judge(request, *self.dense(request))
+
+    def judge(self, request: Request, dense: Array, flags: NDArray[np.float32]) -> Scored:
+        """Score one request whose features are given: those of `dense`, or others to see what they matter."""
         kind = use_case(request.prompt, dense[: len(NAMES)])
         said = self._predictor.predict(dense, flags, kind)
         tiers = {tier: said.p[index] for tier, index in self._tiers.items()}

@@ -128,6 +128,8 @@ class Ceilings:
 
     def __init__(self) -> None:
         self._by_key: dict[tuple[str, str], _Lengths] = {}
+        self.frozen = False
+        """Nothing is learned while it is."""
 
     def tokens(self, request_class: str, model: str, terms: Ceiling) -> int:
         """The ceiling in force."""
@@ -139,6 +141,8 @@ class Ceilings:
         self, request_class: str, model: str, terms: Ceiling, output_tokens: int, *, cut: bool
     ) -> CeilingUpdate | None:
         """One answer that ended by itself, or was cut by the ceiling of its call; the move where the ceiling moves."""
+        if self.frozen:
+            return None
         known = self._by_key.get((request_class, model))
         if known is None:
             if len(self._by_key) >= _MAX_KEYS:

@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import math
 
+from msgspec import Struct
+
 from router.domain.decision import Spread
 from router.domain.deployment import StepProfile
 from router.domain.view import Load
 from router.stats.ewma import Ewma
 from router.stats.least_squares import ScaledFit, Vector
-from router.stats.normal import below
+from router.stats.normal import SQRT_HALF
 
 _MULTIPLIER_HALF_LIFE_S = 1.5
 _RESIDUAL_HALF_LIFE_S = 20.0
@@ -46,16 +48,30 @@ _LEAST_ROOM = 64
 class Residual:
     """How far predictions are off, as a factor: mean and spread of the log of observed over predicted."""
 
-    __slots__ = ("_moments", "sigma")
+    __slots__ = ("_moments", "_wider", "_width", "shift", "sigma")
 
     def __init__(self, sigma: float) -> None:
         self._moments = Ewma(_RESIDUAL_HALF_LIFE_S, mean=0.0, variance=sigma**2, weight=20.0)
         self.sigma = sigma
+        self._wider, self._width = 0.0, 1.0
+        self.shift = 0.0
+        """Log of the factor by which it is taken to be slower than observed, for want of news."""
+
+    def widen(self, wider: float, shift: float, width: float = 1.0) -> None:
+        """Be less sure than what was observed says (a spread besides, and a factor), and take it for slower."""
+        if wider != self._wider or width != self._width:
+            self._wider, self._width = wider, width
+            self._spread_out()
+        self.shift = shift
+
+    def _spread_out(self) -> None:
+        learned = self._width * max(math.sqrt(self._moments.variance), _MIN_SIGMA)
+        self.sigma = math.hypot(learned, self._wider) if self._wider else learned
 
     def observe(self, ratio: float, *, now: float) -> None:
         """One observed over predicted."""
         self._moments.update(_bounded_log(ratio), now=now)
-        self.sigma = max(math.sqrt(self._moments.variance), _MIN_SIGMA)
+        self._spread_out()
 
     def relax(self, kept: float) -> None:
         """Keep only this share of the bias."""
@@ -64,23 +80,50 @@ class Residual:
     @property
     def mean(self) -> float:
         """Bias: the mean log of observed over predicted."""
-        return self._moments.mean
+        return self._moments.mean + self.shift
 
     def p_within(self, predicted_s: float, objective_s: float) -> float:
         """P(observed <= objective)."""
         if objective_s <= 0.0:
             return 0.0
-        return below(0.0, math.log(predicted_s / objective_s) + self._moments.mean, self.sigma)
+        log_over = math.log(predicted_s / objective_s) + self._moments.mean + self.shift
+        return 0.5 * math.erfc(log_over / self.sigma * SQRT_HALF)
 
     def state(self) -> list[float]:
         """Mean and variance."""
-        return [self._moments.mean, self._moments.variance]
+        return [self._moments.mean, max(self._moments.variance, _MIN_SIGMA**2)]
 
     def restore(self, mean: float, variance: float) -> None:
         """Take up a checkpoint."""
         self._moments.mean = min(max(mean, -_FARTHEST_LOG), _FARTHEST_LOG)
         self._moments.variance = min(max(variance, _MIN_SIGMA**2), _FARTHEST_LOG**2)
         self.sigma = math.sqrt(self._moments.variance)
+
+
+class Prospect(Struct, frozen=True, gc=False):
+    """What the next request can expect of a server with a given load: the part of a prediction that all have alike."""
+
+    k: float
+    step: float
+    """Seconds of a decode step, before `k`; so are `ahead` and `joined`."""
+    room: int
+    ahead: float
+    """Half of the step under way."""
+    joined: float
+    """The part of a decode step that does not grow with context, once the request has joined."""
+    left: float
+    """Share of time that prompts of those to come leave."""
+    per_prefill_token: float
+    per_context_token: float
+    waiting_tokens: int
+    context_tokens: float
+
+    def predict(self, input_tokens: int, output_tokens: float) -> tuple[float, float]:
+        """Median TTFT (from sending) and TPOT in seconds for a request of `input_tokens`."""
+        k, tokens = self.k, self.waiting_tokens + input_tokens
+        ttft = -(-tokens // self.room) * self.step + self.per_prefill_token * tokens + self.ahead
+        context_then = self.context_tokens + tokens + 0.5 * output_tokens
+        return k * ttft, k * ((self.joined + self.per_context_token * context_then) / self.left)
 
 
 class LatencyModel:
@@ -98,6 +141,8 @@ class LatencyModel:
         self._k = 1.0
         self.last_observed: float | None = None
         self._relaxed = 0.0
+        self.frozen = False
+        """The shape and the spread, which a checkpoint keeps, stay as they are; the momentary slowness is followed."""
 
     @property
     def multiplier(self) -> float:
@@ -113,31 +158,35 @@ class LatencyModel:
         """Seconds of a step that only decodes."""
         return self._k * (self._a + self._b * sequences + self._c * context_tokens)
 
+    def prefill_pace_s(self, sequences: int, context_tokens: float) -> float:
+        """Seconds that one prompt token ahead takes while so many sequences decode."""
+        k, room = self._k, self.prior.step_token_budget - sequences
+        step = k * (self._a + self._b * sequences + self._c * context_tokens)
+        return k * self._e + step / (room if room > _LEAST_ROOM else _LEAST_ROOM)
+
     def work_s(self, input_tokens: float, output_tokens: float) -> float:
         """Server seconds that one request adds: its prompt, and its place in each of its decode steps."""
         context = input_tokens + 0.5 * output_tokens
         return self._k * (self._e * input_tokens + output_tokens * (self._b + self._c * context))
 
+    def prospect(self, load: Load, prefill_tokens_per_s: float) -> Prospect:
+        """What the next request can expect, given what is in flight."""
+        a, b, c, e, k = self._a, self._b, self._c, self._e, self._k
+        sequences, waiting = load.sequences, load.waiting_tokens
+        step = a + b * sequences + c * load.context_tokens
+        spare = self._budget - sequences
+        room = spare if spare > _LEAST_ROOM else _LEAST_ROOM
+        ahead = 0.5 * (step + e * (waiting if waiting < room else room)) if sequences or waiting else 0.0
+        share = k * e * prefill_tokens_per_s
+        left = 1.0 - (share if share < _BUSIEST_PREFILL else _BUSIEST_PREFILL)
+        joined = a + b * (sequences + load.waiting_sequences + 1)
+        return Prospect(k, step, room, ahead, joined, left, e, c, waiting, load.context_tokens)
+
     def predict(
         self, load: Load, input_tokens: int, output_tokens: float, prefill_tokens_per_s: float
     ) -> tuple[float, float]:
         """Median TTFT (from sending) and TPOT in seconds for a request of `input_tokens`, given what is in flight."""
-        a, b, c, e, k = self._a, self._b, self._c, self._e, self._k
-        sequences, context, waiting = load.sequences, load.context_tokens, load.waiting_tokens
-        step = a + b * sequences + c * context
-        room = self._budget - sequences
-        room = max(room, _LEAST_ROOM)
-        tokens = waiting + input_tokens
-        steps = -(-tokens // room)
-        ttft = steps * step + e * tokens
-        if sequences or waiting:
-            ttft += 0.5 * (step + e * (waiting if waiting < room else room))
-        joined = sequences + load.waiting_sequences + 1
-        context_then = context + tokens + 0.5 * output_tokens
-        share = k * e * prefill_tokens_per_s
-        share = min(share, _BUSIEST_PREFILL)
-        tpot = (a + b * joined + c * context_then) / (1.0 - share)
-        return k * ttft, k * tpot
+        return self.prospect(load, prefill_tokens_per_s).predict(input_tokens, output_tokens)
 
     def observe_gap(self, load: Load, window_s: float, tokens: int, prefill_tokens: int, *, now: float) -> None:
         """One sequence gave `tokens` tokens in `window_s` while `load` was in flight and `prefill_tokens` prompt
@@ -146,6 +195,8 @@ class LatencyModel:
             return
         step = self._a + self._b * load.sequences + self._c * load.context_tokens
         self._follow(window_s / (tokens * step + self._e * prefill_tokens), now=now)
+        if self.frozen:
+            return
         base = self.prior
         x = (
             base.base_s * tokens,
@@ -160,14 +211,14 @@ class LatencyModel:
     def observe_first_token(self, predicted_s: float, observed_s: float, *, now: float) -> None:
         """A first token came `observed_s` after sending where `predicted_s` was expected."""
         self.last_observed = now
-        if predicted_s <= 0.0 or observed_s <= 0.0:
+        if predicted_s <= 0.0 or observed_s <= 0.0 or self.frozen:
             return
         self.ttft.observe(observed_s / predicted_s, now=now)
 
     def observe_tpot(self, predicted_s: float, observed_s: float, *, now: float) -> None:
         """A call ended with this mean gap where `predicted_s` was expected."""
         self.last_observed = now
-        if predicted_s <= 0.0 or observed_s <= 0.0:
+        if predicted_s <= 0.0 or observed_s <= 0.0 or self.frozen:
             return
         self.tpot.observe(observed_s / predicted_s, now=now)
 
@@ -194,8 +245,9 @@ class LatencyModel:
         self._relaxed = now
         self._log_k.mean *= kept
         self._k = math.exp(self._log_k.mean)
-        self.ttft.relax(kept)
-        self.tpot.relax(kept)
+        if not self.frozen:
+            self.ttft.relax(kept)
+            self.tpot.relax(kept)
 
     def _follow(self, ratio: float, *, now: float) -> None:
         self.last_observed = now

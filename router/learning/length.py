@@ -27,6 +27,9 @@ class LengthModel:
     def __init__(self) -> None:
         self._by_key: dict[tuple[str, str], Ewma] = {}
         self._by_model: dict[str, Ewma] = {}
+        self.frozen = False
+        """Nothing is learned while it is."""
+        self.observations = 0
 
     def expect(self, request_class: str, model: str, max_tokens: int | None) -> float:
         """Mean output tokens, cut at `max_tokens`."""
@@ -48,6 +51,9 @@ class LengthModel:
 
     def observe(self, request_class: str, model: str, output_tokens: int, *, now: float) -> None:
         """One answer that ended, by itself or at its `max_tokens`."""
+        if self.frozen:
+            return
+        self.observations += 1
         value = math.log(max(output_tokens, 1))
         self._at(self._by_model, model).update(value, now=now)
         key = (request_class, model)
@@ -68,22 +74,19 @@ class LengthModel:
 
     def state(self) -> dict[str, list[float]]:
         """What a checkpoint keeps."""
-        models = {f"\t{m}": [e.mean, e.variance, e.weight] for m, e in self._by_model.items()}
-        keys = {f"{c}\t{m}": [e.mean, e.variance, e.weight] for (c, m), e in self._by_key.items()}
+        models = {f"\t{m}": _row(e) for m, e in self._by_model.items()}
+        keys = {f"{c}\t{m}": _row(e) for (c, m), e in self._by_key.items()}
         return models | keys
 
     def restore(self, state: dict[str, list[float]]) -> None:
-        """Take up a checkpoint; raises `ValueError` where it is not one."""
+        """Take up a checkpoint; raises `ValueError` where it is not one. What it says the same of stays as it is, with
+        the time of the last answer."""
         by_key: dict[tuple[str, str], Ewma] = {}
         by_model: dict[str, Ewma] = {}
-        for key, (mean, variance, weight) in state.items():
+        for key, row in state.items():
             name, _, model = key.partition("\t")
-            learned = Ewma(
-                _HALF_LIFE_S,
-                mean=min(max(mean, 0.0), _LONGEST_LOG),
-                variance=min(max(variance, 0.0), 4.0),
-                weight=min(max(weight, 1.0), _HEAVIEST),
-            )
+            known = self._by_key.get((name, model)) if name else self._by_model.get(model)
+            learned = known if known is not None and _row(known) == row else _of(row)
             if name:
                 by_key[(name, model)] = learned
             else:
@@ -93,3 +96,17 @@ class LengthModel:
 
 def _fresh(mean: float, variance: float) -> Ewma:
     return Ewma(_HALF_LIFE_S, mean=mean, variance=variance, weight=_BELIEF)
+
+
+def _row(learned: Ewma) -> list[float]:
+    return [learned.mean, learned.variance, learned.weight]
+
+
+def _of(row: list[float]) -> Ewma:
+    mean, variance, weight = row
+    return Ewma(
+        _HALF_LIFE_S,
+        mean=min(max(mean, 0.0), _LONGEST_LOG),
+        variance=min(max(variance, 0.0), 4.0),
+        weight=min(max(weight, 1.0), _HEAVIEST),
+    )

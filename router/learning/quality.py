@@ -1,89 +1,159 @@
 """How far can the complexity estimate be believed for this model and this kind of prompt?
 
-The estimate's log odds are shifted by two offsets, one for the model and one for (model, use case), each a Gaussian
-that feedback moves: a diagonal extended Kalman step of logistic regression. Forgetting lets the variance grow again,
-so a model that changes is relearned at the speed it was learned.
+Each model has a `Belief` of its own: what feedback says of how far its estimates are off, and whether that has changed.
+Feedback is late, and of the chosen model only; it moves no other model's belief. What was learned counts for less where
+a prompt is more novel than those that it was learned on. Where a model has fallen its lower bound stands for its
+estimate, until it is known again.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+from router.learning.belief import Belief
+from router.learning.drift.reach import Reach
 from router.stats.normal import logit, sigmoid
 
-_MODEL_VARIANCE = 0.25
-_KIND_VARIANCE = 1.0
-_DRIFT_PER_OBSERVATION = 0.004
-_MAX_KINDS = 4096
-_FARTHEST = 12.0
-_LEAST_VARIANCE = 1e-4
-
-
-class Offset:
-    """A Gaussian belief about a shift of log odds."""
-
-    __slots__ = ("mean", "prior", "variance")
-
-    def __init__(self, variance: float) -> None:
-        self.mean, self.variance, self.prior = 0.0, variance, variance
-
-    def move(self, error: float, curvature: float) -> None:
-        """One step against `error = observed - predicted`."""
-        self.variance = min(self.variance + _DRIFT_PER_OBSERVATION, self.prior)
-        self.variance = 1.0 / (1.0 / self.variance + curvature)
-        self.mean += self.variance * error
+_MAX_MODELS = 4096
+_KEPT = 0.5
+"""How far two artefacts are taken to be wrong alike. Each correction says how far the estimates of *one* artefact are
+off, so it is not simply true of the next one's; but two artefacts fitted on much the same outcomes miss the same
+things about a deployment (its quantisation, its system prompt, its users). Setting the corrections aside would forget
+that, keeping them would apply twice what the new artefact has already learned from the same feedback. Half is neither
+measured nor tuned: it is what keeps the sign of a correction and makes it easy to overturn."""
+_UNKNOWN = Belief()
+"""What is believed of a model before any feedback; never taught."""
+_LEAST_SLOPE = 0.02
 
 
 class QualityModel:
     """P(adequate) by model and use case, corrected by feedback."""
 
     def __init__(self) -> None:
-        self._models: dict[str, Offset] = {}
-        self._kinds: dict[tuple[str, str], Offset] = {}
+        self._models: dict[str, Belief] = {}
+        self._reach: dict[str, Reach] = {}
+        self.fallen: set[str] = set()
+        """Models that fell and did not rise again."""
+        self.frozen = False
+        """Nothing is learned while it is."""
+        self.observations = 0
 
-    def correct(self, estimate: float, model: str, use_case: str, *, low: float | None = None) -> tuple[float, float]:
-        """Corrected P(adequate), and its lower bound: one standard deviation of the learned offsets, and as far as the
-        estimator's own bound `low` lies below its estimate, in quadrature."""
-        whole, kind = self._models.get(model), self._kinds.get((model, use_case))
-        shift = (0.0 if whole is None else whole.mean) + (0.0 if kind is None else kind.mean)
-        variance = _MODEL_VARIANCE if whole is None else whole.variance
-        variance += _KIND_VARIANCE if kind is None else kind.variance
-        score = logit(estimate) + shift
+    def correct(
+        self,
+        estimate: float,
+        model: str,
+        use_case: str,
+        *,
+        low: float | None = None,
+        common: float | None = None,
+        novelty: float = 0.0,
+    ) -> tuple[float, float]:
+        """Corrected P(adequate), and its lower bound: one standard deviation of what is believed of the model, and as
+        far as the estimator's own bound `low` lies below its estimate, in quadrature. `common` is the mean of all
+        models' log odds for the request, by default the estimate's own."""
+        z = logit(estimate)
+        belief = self._models.get(model, _UNKNOWN)
+        shift, variance = belief.shift(z, z if common is None else common, use_case)
+        if novelty and model in self._reach:
+            trust = self._reach[model].trust(novelty)
+            if trust < 1.0:
+                prior = _UNKNOWN.shift(z, z if common is None else common, use_case)[1]
+                shift, variance = trust * shift, trust * variance + (1.0 - trust) * prior
         if low is not None:
-            variance += (logit(estimate) - logit(low)) ** 2
-        return sigmoid(score), sigmoid(score - math.sqrt(variance))
+            variance += (z - logit(low)) ** 2
+        score = z + shift
+        bound = sigmoid(score - math.sqrt(variance))
+        return (bound if model in self.fallen else sigmoid(score)), bound
 
-    def observe(self, estimate: float, model: str, use_case: str, adequate: float) -> None:
-        """An answer that was predicted with `estimate` (before correction) turned out `adequate` (0..1)."""
-        predicted, _ = self.correct(estimate, model, use_case)
-        error = adequate - predicted
-        curvature = max(predicted * (1.0 - predicted), 0.02)
-        whole = self._models.setdefault(model, Offset(_MODEL_VARIANCE))
-        key = (model, use_case)
-        if key not in self._kinds and len(self._kinds) >= _MAX_KINDS:
-            whole.move(error, curvature)
-            return
-        kind = self._kinds.setdefault(key, Offset(_KIND_VARIANCE))
-        whole.move(error, curvature)
-        kind.move(error, curvature)
+    def error(
+        self, estimate: float, model: str, use_case: str, adequate: float, *, common: float | None = None
+    ) -> tuple[float, float]:
+        """P(adequate) as it is believed now, and how far an answer's truth is from it in standard deviations."""
+        z = logit(estimate)
+        belief = self._models.get(model, _UNKNOWN)
+        p = sigmoid(z + belief.shift(z, z if common is None else common, use_case)[0])
+        return p, (adequate - p) / math.sqrt(belief.dispersion * max(p * (1.0 - p), _LEAST_SLOPE))
+
+    def observe(
+        self,
+        estimate: float,
+        model: str,
+        use_case: str,
+        adequate: float,
+        *,
+        common: float | None = None,
+        novelty: float = 0.0,
+    ) -> str:
+        """An answer that was predicted with `estimate` (before correction) turned out `adequate` (0..1). Says `fell` or
+        `rose` where that shows that the model has changed, else nothing."""
+        if self.frozen:
+            return ""
+        self.observations += 1
+        belief = self._models.get(model)
+        if belief is None:
+            if len(self._models) >= _MAX_MODELS:
+                return ""
+            belief = self._models[model] = Belief()
+        self._reach.setdefault(model, Reach()).learn(novelty)
+        z = logit(estimate)
+        said = belief.learn(z, z if common is None else common, use_case, adequate)
+        if belief.fallen:
+            self.fallen.add(model)
+        else:
+            self.fallen.discard(model)
+        return said
+
+    def undo(self) -> None:
+        """Take back what beliefs learned since their errors began to go down, and every fall."""
+        for belief in self._models.values():
+            belief.undo()
+        self.fallen.clear()
+
+    def pardon(self, model: str) -> None:
+        """A fallen model is taken for what it was, with the doubt of a new one."""
+        self._models[model].pardon()
+        self.fallen.discard(model)
+
+    def reopen(self, use_case: str | None = None) -> None:
+        """Every model's belief of a use case, or all of it, is as open as at first; what it says stays."""
+        for belief in self._models.values():
+            belief.reopen(use_case)
+        if use_case is None:
+            self.fallen.clear()
+
+    def beliefs(self) -> Mapping[str, Belief]:
+        """By model; to be looked at, not changed."""
+        return self._models
+
+    def carry_over(self) -> None:
+        """Believe all of it less: other estimates are corrected from here on than those it was learned against."""
+        for belief in self._models.values():
+            belief.carry_over(_KEPT)
 
     def state(self) -> dict[str, list[float]]:
-        """What a checkpoint keeps."""
-        models = {f"{m}\t": [o.mean, o.variance] for m, o in self._models.items()}
-        kinds = {f"{m}\t{u}": [o.mean, o.variance] for (m, u), o in self._kinds.items()}
-        return models | kinds
+        """What a checkpoint keeps: a row for each model, and one for each model and kind."""
+        rows: dict[str, list[float]] = {}
+        for model, belief in self._models.items():
+            whole, kinds = belief.state()
+            rows[f"{model}\t"] = whole
+            rows |= {f"{model}\t{kind}": row for kind, row in kinds.items()}
+        return rows
 
     def restore(self, state: dict[str, list[float]]) -> None:
-        """Take up a checkpoint; raises `ValueError` where it is not one."""
-        models: dict[str, Offset] = {}
-        kinds: dict[tuple[str, str], Offset] = {}
-        for key, (mean, variance) in state.items():
-            model, _, use_case = key.partition("\t")
-            offset = Offset(_KIND_VARIANCE if use_case else _MODEL_VARIANCE)
-            offset.mean = min(max(mean, -_FARTHEST), _FARTHEST)
-            offset.variance = min(max(variance, _LEAST_VARIANCE), offset.prior)
-            if use_case:
-                kinds[(model, use_case)] = offset
+        """Take up a checkpoint; raises `ValueError` where it is not one. A model of which it says what is known anyway
+        stays as it is, with what no checkpoint keeps."""
+        whole: dict[str, list[float]] = {}
+        kinds: dict[str, dict[str, list[float]]] = {}
+        for key, row in state.items():
+            model, _, kind = key.partition("\t")
+            if kind:
+                kinds.setdefault(model, {})[kind] = row
             else:
-                models[model] = offset
-        self._models, self._kinds = models, kinds
+                whole[model] = row
+        models = sorted(whole.keys() | kinds.keys())[:_MAX_MODELS]
+        found = {model: (whole.get(model), kinds.get(model, {})) for model in models}
+        stays = {model: belief for model, belief in self._models.items() if belief.state() == found.get(model)}
+        self._models = {model: stays.get(model) or Belief.of(*rows) for model, rows in found.items()}
+        self._reach = {model: reach for model, reach in self._reach.items() if model in stays}
+        self.fallen = {model for model, belief in self._models.items() if belief.fallen}

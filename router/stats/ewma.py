@@ -26,7 +26,8 @@ class Ewma:
     def update(self, value: float, *, now: float) -> None:
         """Take one sample (West's incremental weighted mean and variance)."""
         if self.last is not None and now > self.last:
-            self.weight = max(self.weight * math.exp(-_LN2 * (now - self.last) / self.half_life_s), 1.0)
+            weight = self.weight * math.exp(-_LN2 * (now - self.last) / self.half_life_s)
+            self.weight = weight if weight > 1.0 else 1.0
         self.last = now
         self.weight += 1.0
         share = 1.0 / self.weight

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 
-_SQRT_HALF = math.sqrt(0.5)
+SQRT_HALF = math.sqrt(0.5)
+_LEAST_P, _MOST_P = 1e-4, 1.0 - 1e-4
 
 
 def below(value: float, mean: float, sigma: float) -> float:
     """P(X <= value) for X normal; `sigma > 0`."""
-    return 0.5 * math.erfc((mean - value) / sigma * _SQRT_HALF)
+    return 0.5 * math.erfc((mean - value) / sigma * SQRT_HALF)
 
 
 def logit(p: float) -> float:
     """Log odds, with `p` kept off 0 and 1."""
-    clipped = min(max(p, 1e-4), 1.0 - 1e-4)
-    return math.log(clipped / (1.0 - clipped))
+    if p < _LEAST_P:
+        p = _LEAST_P
+    elif p > _MOST_P:
+        p = _MOST_P
+    return math.log(p / (1.0 - p))
 
 
 def sigmoid(x: float) -> float:

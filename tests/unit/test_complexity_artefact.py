@@ -44,9 +44,10 @@ def made(seed: int = 0) -> tuple[Model, Lineage]:
         linear=rng.normal(size=(2, DENSE)),
         hashed=rng.normal(size=(2, BUCKETS)).astype(np.float32),
         intercepts=rng.normal(size=(2, 3)),
-        adequate=rng.normal(size=(2, 2)),
-        quality=rng.normal(size=(2, 2)),
+        adequate=rng.normal(size=(2, 3)),
+        quality=rng.normal(size=(2, 3)),
         bound_at=np.sort(rng.random((2, BOUND_POINTS))),
+        lift=rng.normal(0.0, 0.02, (2, BOUND_POINTS)),
         bound=np.sort(rng.random((2, BOUND_POINTS))),
     )
     inputs = Inputs(rng.normal(size=DENSE), rng.random(DENSE) + 0.5, rng.integers(0, 9, SLOTS).astype(np.uint16), 0.2)
@@ -105,7 +106,7 @@ def test_the_header_can_be_read_by_people() -> None:
         (MAGIC + struct.pack("<I", 100_000) + b"[" * 100_000, "header"),
         (DATA[:-1], "damaged"),
         (DATA + b"x", "damaged"),
-        (forged(lambda h: h.update(format=2)), "format 2"),
+        (forged(lambda h: h.update(format=FORMAT + 1)), f"format {FORMAT + 1}"),
         (forged(lambda h: h.update(scheme="other")), "other features"),
         (forged(lambda h: h.update(features="0/0")), "other features"),
         (forged(lambda h: h.update(surprise=1)), "header"),
@@ -156,6 +157,16 @@ def test_noise_behind_the_magic_fails_clearly(noise: bytes) -> None:
     """Random bytes that claim to be an artefact are refused."""
     with pytest.raises(RouterError):
         load(MAGIC + noise)
+
+
+@pytest.mark.parametrize("name", ["adequate", "linear", "hashed", "lift", "bound"])
+def test_an_infinite_weight_is_refused(name: str) -> None:
+    """Weights that would make every prediction not a number are told at loading, not at the first request."""
+    model, lineage = made()
+    table = getattr(model.heads, name).copy()
+    table[0, 0] = np.inf
+    with pytest.raises(RouterError, match=name):
+        load(dump(msgspec.structs.replace(model, heads=msgspec.structs.replace(model.heads, **{name: table})), lineage))
 
 
 def test_a_feature_beyond_the_last_is_refused() -> None:

@@ -94,6 +94,41 @@ def test_the_served_heads_equal_scikit_learn() -> None:
     assert np.ptp(ours, axis=1).min() > 0.1
 
 
+def test_calibration_reads_the_heads_own_log_odds_and_those_of_the_tiers(fitted: Artefact) -> None:
+    """P(adequate) is the fitted formula on a head's own and the tiers' mean log odds, whichever heads are served."""
+    heads, info = fitted.model.heads, fitted.model.info
+    whole = TrainedEstimator(fitted.model)
+    request = request_of(f"{HARD[0]} c 12")
+    z = np.array(BLEND) @ whole._predictor.logits(*whole.dense(request))
+    common = np.mean([one for one, head in zip(z, info, strict=True) if head.tier is not None])
+    assert np.abs(heads.adequate[:, 1]).min() > 0.01
+    for index, head in enumerate(info):
+        own, shared, offset = heads.adequate[index]
+        curve = 1.0 / (1.0 + np.exp(-(own * z[index] + shared * common + offset)))
+        expected = curve + np.interp(curve, heads.bound_at[index], heads.lift[index])
+        assert head.model is not None
+        assert whole.estimate(request).of(head.model, Tier.SMALL) == pytest.approx(expected, abs=1e-9)
+        alone = TrainedEstimator(fitted.model, {head.model: index})
+        assert alone.estimate(request).of(head.model, Tier.SMALL) == pytest.approx(expected, abs=1e-9)
+
+
+def test_what_the_calibration_curve_misses_is_made_good() -> None:
+    """Where adequate shares leave the curve in a shape that no slope can follow, most of the gap is lifted away, rows
+    stay in order; where they leave it by chance only, next to nothing is."""
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.2, 0.8, 4000)
+    bent = p + 0.12 * np.sin((p - 0.2) / 0.6 * 2.0 * np.pi)
+    for truth, least, most in ((bent, 0.7, 1.0), (p, 0.0, 0.3)):
+        true = (rng.random(4000) < truth).astype(float)
+        at, lift, bound = fitting.lifts(p, true)
+        share = np.array([true[part].mean() for part in np.array_split(np.argsort(p, kind="stable"), len(at))])
+        removed = 1.0 - np.linalg.norm(share - at - lift) / np.linalg.norm(share - at)
+        assert least <= removed <= most
+        assert (np.diff(at + lift) >= 0.0).all()
+        assert (np.diff(bound) >= 0.0).all()
+        assert (bound < share + 0.05).all()
+
+
 def test_the_gain_is_learned(fitted: Artefact) -> None:
     """On prompts of the same kinds, hard ones are predicted to gain more from large, and small to fail them."""
     estimator = TrainedEstimator(fitted.model).serving((("tiny", Tier.SMALL), ("big", Tier.LARGE)))
@@ -157,7 +192,7 @@ def test_train_then_evaluate_by_command(app: typer.Typer, tmp_path: Path) -> Non
     out, report = tmp_path / "model.artefact", tmp_path / "report.json"
     told = CliRunner().invoke(app, ["train", str(rows), "--out", str(out), "--small", "tiny", "--large", "big"])
     assert told.exit_code == 0, told.output
-    assert all(word in told.output for word in ("rows.jsonl.gz: 200 prompts", "Brier", "tiny", "sha256:"))
+    assert all(word in told.output for word in ("rows.jsonl.gz", " 200 ", "Brier", "tiny", "sha256:"))
     assert artefact.digest(out.read_bytes()) in told.output
     command = ["evaluate", str(held), "--model", str(out), "--small", "tiny", "--large", "big", "--json", str(report)]
     told = CliRunner().invoke(app, command)
