@@ -16,6 +16,7 @@ from router.ingress.http_answers import Receive, Scope, Send
 from router.ingress.http_chat import ChatOptions, ChatRoute
 from router.ingress.http_server import HttpServer
 from router.ports.dispatch import Dispatch, EventSink
+from router.ports.learned import LearnedState
 
 
 class HttpOptions(Struct, frozen=True):
@@ -40,6 +41,7 @@ class HttpIngress:
         *,
         decisions: DecisionPage | None = None,
         policy: PolicyPage | None = None,
+        learned: LearnedState | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._chat = ChatRoute(
@@ -51,6 +53,7 @@ class HttpIngress:
             metrics=metrics,
             decisions=decisions,
             policy=policy,
+            learned=learned,
             started_at=time.time(),
         )
         self._rest = admin.app(self._chat)

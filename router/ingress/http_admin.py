@@ -16,8 +16,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from router.domain.errors import RequestError, RouterError
+from router.ingress.admin.learned import LearnedRoutes
 from router.ingress.http_answers import HangUpError, check_key, error_headers, read_limited, status_of
 from router.ports.dispatch import Dispatch
+from router.ports.learned import LearnedState
 from router.wire.openai import error_body
 
 MetricsPage = Callable[[], tuple[bytes, str]]
@@ -56,6 +58,7 @@ class AdminRoutes:
         metrics: MetricsPage,
         decisions: DecisionPage | None,
         policy: PolicyPage | None,
+        learned: LearnedState | None = None,
         started_at: float,
     ) -> None:
         self._dispatch = dispatch
@@ -63,6 +66,7 @@ class AdminRoutes:
         self._metrics = metrics
         self._decisions = decisions
         self._policy = policy
+        self._learned = learned
         self._created = int(started_at)
 
     def app(self, chat: ASGIApp) -> Starlette:
@@ -78,6 +82,8 @@ class AdminRoutes:
             Route("/healthz", self.healthz),
             Route("/readyz", self.readyz),
         ]
+        if self._learned is not None:
+            routes += LearnedRoutes(self._learned, self._check).routes()
         handlers = {HTTPException: _http_error, RouterError: _router_error, HangUpError: _hung_up}
         return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
 

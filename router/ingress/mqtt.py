@@ -23,6 +23,7 @@ from router.ingress.mqtt_exchange import Exchanges
 from router.ingress.mqtt_options import MqttOptions
 from router.ingress.mqtt_reader import SOURCE
 from router.ingress.mqtt_replies import Replies, Status
+from router.ingress.verdicts.mqtt import Verdicts
 from router.ports.dispatch import Dispatch, EventSink
 from router.ports.journal import Journal
 from router.wire.mqtt import read_feedback
@@ -58,6 +59,8 @@ class MqttIngress:
         self._options, self._dispatch, self._journal = options, dispatch, journal
         self._sink, self._wall, self._rng = sink, wall, rng or Random()
         self._replies = Replies(options, sink.emit, wall, self._rng)
+        self.verdicts = Verdicts(options, self._replies, self._event)
+        """Asks those whom requests name about answers."""
         self._exchanges = Exchanges(options, dispatch, journal, self._replies, emit=sink.emit, clocks=(monotonic, wall))
         self._status = None if status is None else Status(self._replies, options.status_topic, status, self._event)
         self._tasks: set[asyncio.Task[None]] = set()

@@ -18,12 +18,14 @@ class MqttOptions(Struct, frozen=True):
 
     `client_id` must be the router's own and stay the same over restarts: the broker keeps unacknowledged
     messages under it for `session_expiry_s`. Replies go out under `<client_id>-replies`. `receive_maximum` bounds
-    the requests taken in and not yet answered. A request id answers for `retention_s`.
+    the requests taken in and not yet answered. A request id answers for `retention_s`. Answers go to the callbacks that
+    requests name under `callback_prefix` alone; empty allows all but the router's own topics.
     """
 
     url: str = "mqtt://127.0.0.1:1883"
     group: str = "routers"
     prefix: str = "router"
+    callback_prefix: str = ""
     client_id: str = "router"
     username: str | None = None
     password: SecretStr | None = None
@@ -85,6 +87,12 @@ class MqttOptions(Struct, frozen=True):
     def feedback_topic(self) -> str:
         """Where qualities come in."""
         return f"{self.prefix}/feedback"
+
+    @property
+    def verdict_topic(self) -> str:
+        """Where those who are asked about an answer say whether it will do; each router has its own."""
+        own = "".join("-" if char in "/+#\0" else char for char in self.client_id)
+        return f"{self.prefix}/verdicts/{own}"
 
     @property
     def status_topic(self) -> str:

@@ -54,12 +54,15 @@ class Replies:
         self._suspects = asyncio.Lock()
         self.on_connect: list[Callable[[], None]] = []
         """Told at every connection."""
+        self.on_message: Callable[[Publish], None] | None = None
+        """Told what comes by a subscription of another; set before `run`."""
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
         backoff = Backoff(self._options, self._rng)
         while True:
-            connection = MqttConnection(self._options, f"{self._options.client_id}-replies")
+            name = f"{self._options.client_id}-replies"
+            connection = MqttConnection(self._options, name, on_message=self.on_message)
             try:
                 await connection.open()
                 self._connection = connection
@@ -77,6 +80,11 @@ class Replies:
                 await connection.close()
             self._event("disconnected", reason.detail, source=CONNECTION)
             await asyncio.sleep(backoff.wait_s(lasted_s=lasted_s))
+
+    @property
+    def connection(self) -> MqttConnection | None:
+        """The connection that is up, if one is."""
+        return self._connection
 
     async def send(self, asker: Asker, published: Published) -> None:
         """Publish one reply to one asker; returns when the broker has it. `Refused` if it never will."""

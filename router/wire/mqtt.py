@@ -48,6 +48,11 @@ class Feedback(Struct, frozen=True):
     quality: Annotated[float, Meta(ge=0, le=1)]
 
 
+class _Verdict(Struct, frozen=True):
+    passed: bool
+
+
+_read_verdict = msgspec.json.Decoder(_Verdict).decode
 _read_feedback = msgspec.json.Decoder(Feedback).decode
 _KNOWN = frozenset(("request-id", "tenant", "class", "priority", "traceparent"))
 
@@ -173,6 +178,28 @@ def read_feedback(payload: bytes) -> Feedback:
         raise RequestError(f"feedback: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestError(f"feedback is not JSON: {error}", code="invalid_json") from None
+
+
+def question_properties(request_id: str, decision_id: str, deployment: str) -> Properties:
+    """User properties of an answer that somebody is asked about."""
+    fields = (("request-id", request_id), ("router-decision-id", decision_id), ("router-deployment", deployment))
+    return tuple((name, clean(value)) for name, value in fields)
+
+
+def question_payload(request_id: str, decision_id: str, choices: bytes) -> bytes:
+    """An answer that somebody is asked about: `choices` as in an OpenAI response."""
+    return msgspec.json.encode({"request_id": request_id, "decision_id": decision_id, "choices": msgspec.Raw(choices)})
+
+
+def read_verdict(payload: bytes) -> bool:
+    """`{"passed": true}` or `{"passed": false}`; `RequestError` if it is neither."""
+    try:
+        payload.decode()
+        return _read_verdict(payload).passed
+    except msgspec.ValidationError as error:
+        raise RequestError(f"verdict: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError(f"verdict is not JSON: {error}", code="invalid_json") from None
 
 
 def clean(text: str) -> str:

@@ -144,12 +144,21 @@ def read_publish(header: int, body: bytes | bytearray) -> Publish:
 
 
 def pack_properties(
-    content_type: str, correlation_data: bytes | None, properties: tuple[tuple[str, str], ...]
+    content_type: str,
+    correlation_data: bytes | None,
+    properties: tuple[tuple[str, str], ...],
+    *,
+    response_topic: str | None = None,
+    expiry_s: int | None = None,
 ) -> bytes:
     """The property section of a PUBLISH whose payload is text, with its length in front."""
     parts = [_IS_TEXT, bytes((_CONTENT_TYPE,)), _text(content_type)]
     if correlation_data is not None:
         parts += (bytes((_CORRELATION_DATA,)), pack("!H", len(correlation_data)), correlation_data)
+    if response_topic is not None:
+        parts += (bytes((_RESPONSE_TOPIC,)), _text(response_topic))
+    if expiry_s is not None:
+        parts += (bytes((_EXPIRY,)), pack("!I", expiry_s))
     for name, value in properties:
         parts += (b"&", _text(name), _text(value))
     body = b"".join(parts)

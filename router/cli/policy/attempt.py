@@ -22,13 +22,13 @@ from router.policy.diff import difference
 from router.policy.policy import Policy
 from router.runtime.reload import load_directory
 from router.settings import load_settings
-from router.sim.compare import compare
-from router.sim.many import play_many
+from router.sim.beside.compare import compare
+from router.sim.beside.many import play_many
 from router.sim.recorded import RecordedEstimator
 from router.sim.replay import replay
 from router.sim.run import Played, Setting
 from router.sim.workload import Workload, read_workload
-from router.storage.decision_records import decision_folder, log_files, read_decisions
+from router.storage.decision_records import find_log, read_decisions
 from router.wiring import estimator_for, trained_estimator
 
 
@@ -140,7 +140,7 @@ def _compare(contest: _Contest, seeds: int, feedback: float, jobs: int, out: Pat
     named, changes = contest.named, difference(*contest.policies)
     if out is not None:
         sides = {"old": [p.report for p in played[:seeds]], "new": [p.report for p in played[seeds:]]}
-        _write(out, {**named, "changes": changes, **msgspec.to_builtins(compared), "reports": sides})
+        write_json(out, {**named, "changes": changes, **msgspec.to_builtins(compared), "reports": sides})
     Console().print(comparison_table(compared, changes, old=named["old"], new=named["new"]))
 
 
@@ -152,7 +152,7 @@ def _roll_out(contest: _Contest, at_s: float, out: Path | None) -> None:
     setting = msgspec.structs.replace(contest.setting(1, edits=((at_s, new),)), policy=begun)
     report = _play([setting], 1)[0].report
     if out is not None:
-        _write(out, report)
+        write_json(out, report)
     Console().print(rollout_view(cast(dict[str, Any], report["rollouts"])))
 
 
@@ -163,7 +163,8 @@ def _fleet(path: Path) -> FleetSpec:
         raise RouterError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _bar(console: Console, *, counted: bool = True) -> Progress:
+def tallied(console: Console, *, counted: bool = True) -> Progress:
+    """A bar where somebody looks; not `counted` where the total is not known."""
     columns = (BarColumn(), MofNCompleteColumn()) if counted else (TextColumn("{task.completed}"),)
     return Progress(
         TextColumn("{task.description}"),
@@ -177,13 +178,14 @@ def _bar(console: Console, *, counted: bool = True) -> Progress:
 def _play(settings: Sequence[Setting], jobs: int) -> list[Played]:
     """All runs, with a bar on standard error where somebody looks."""
     console = Console(stderr=True)
-    with _bar(console) as bar:
+    with tallied(console) as bar:
         task = bar.add_task(f"{len(settings)} runs, requests", total=None)
         tell = (lambda done, total: bar.update(task, completed=done, total=total)) if console.is_terminal else None
         return play_many(settings, jobs=jobs, progress=tell)
 
 
-def _write(path: Path, document: dict[str, object]) -> None:
+def write_json(path: Path, document: dict[str, object]) -> None:
+    """All figures, for another program."""
     try:
         path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
     except OSError as error:
@@ -192,25 +194,15 @@ def _write(path: Path, document: dict[str, object]) -> None:
 
 def _replay(log: Path, old: Path, new: Path, out: Path | None) -> None:
     """The log under the new policy, decision by decision."""
-    files = _log_files(log)
+    files = find_log(log)
     before, after = load_directory(old), load_directory(new)
     changes = difference(before, after)
     unread: list[str] = []
-    with _bar(Console(stderr=True), counted=False) as bar:
+    with tallied(Console(stderr=True), counted=False) as bar:
         logged = read_decisions(files, skipped=lambda path, line: unread.append(f"{path}:{line}"))
         told = replay((one.decision for one in bar.track(logged, description="decisions")), before, after)
     if unread:
         typer.echo(f"{len(unread)} lines could not be read, the first is {unread[0]}", err=True)
     if out is not None:
-        _write(out, {"log": str(log), "new": str(new), "changes": changes, **msgspec.to_builtins(told)})
+        write_json(out, {"log": str(log), "new": str(new), "changes": changes, **msgspec.to_builtins(told)})
     Console().print(replay_view(told, changes, log=str(log), new=str(new)))
-
-
-def _log_files(log: Path) -> tuple[Path, ...]:
-    """A state directory, its folder of decisions, or one file of them."""
-    if log.is_file():
-        return (log,)
-    files = log_files(decision_folder(log)) or log_files(log)
-    if not files:
-        raise RouterError(f"{log}: no decision log here; name the daemon's state directory, or a decisions*.jsonl file")
-    return files

@@ -1,4 +1,4 @@
-"""`router policy status`: what is in force, and how rollouts, experiments and budgets stand."""
+"""`router policy status`: what is in force, and how rollouts, experiments, budgets and limits stand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="As the router tells it.")] = False,
 ) -> None:
     """Ask a running router which policy is in force, what became of the last edit, and how its rollouts, its
-    experiments and its budgets stand.
+    experiments, its budgets and the limits of its deployments stand.
 
     router policy status : the router on this machine
 
@@ -75,8 +75,12 @@ def _view(page: dict[str, Any]) -> RenderableType:
             lines.append(Text(f"class {ended['request_class']}: {ended['state']} at {when} UTC: {ended['reason']}"))
     for rollout in page["rollouts"]:
         lines += [Text(), *_rollout(rollout)]
+    if tuning := page.get("tuning"):
+        lines += _tuning(tuning)
     if page["budgets"]:
         lines += [Text(), _budgets(page["budgets"])]
+    if page.get("limits"):
+        lines += [Text(), _limits(page["limits"])]
     return Group(*lines)
 
 
@@ -111,6 +115,25 @@ def _mean(measure: dict[str, Any], scale: float) -> str:
     if measure["low"] is None or measure["count"] < _TELLING:
         return mean
     return f"{mean} [{measure['low'] * scale:.3f}, {measure['high'] * scale:.3f}]"
+
+
+def _limits(limits: dict[str, Any]) -> Table:
+    table = Table("limit of", "kind", "calls at once", "tokens at once", "in flight", box=None)
+    for name, (kind, requests, tokens, in_flight) in limits.items():
+        table.add_row(name, kind, f"{requests:.0f}", "-" if tokens is None else f"{tokens:.0f}", str(in_flight))
+    return table
+
+
+def _tuning(tuning: dict[str, Any]) -> Iterator[RenderableType]:
+    """Whether limits and prices are held, and what they would be where they are only advised."""
+    if tuning["state"] != "free":
+        yield Text(f"limits and prices are held for class {tuning['request_class']}: {tuning['reason']}", style="red")
+    if tuning["advised"]:
+        table = Table("advised only", "", "in force", "advised", box=None)
+        for row in tuning["advised"]:
+            table.add_row(row["what"], row["subject"], f"{row['in_force']:.4g}", f"{row['advised']:.4g}")
+        yield Text()
+        yield table
 
 
 def _budgets(budgets: dict[str, Any]) -> Table:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from router.core.rollouts.evidence import Evidence, all_judged
 from router.core.rollouts.experiment import Experiment
+from router.core.rollouts.gate import Asked, Verdict
 from router.core.rollouts.placed import Placed
 from router.core.rollouts.saved import SavedRollouts
 from router.core.rollouts.table import version_of
@@ -75,7 +76,7 @@ class Rollouts:
         if reason is not None:
             return None, [*events, RolloutChanged(new.name, "promoted", 1.0, version, reason, at)]
         begun = Trial(old, new, now=now)
-        return begun, [*events, begun.told(begun.mode.value, "the class was edited", at=at)]
+        return begun, [*events, begun.told(begun.state, "the class was edited", at=at)]
 
     def _start_experiments(self, at: float) -> list[Event]:
         """Those of the classes in force; then the snapshots of the moment."""
@@ -128,6 +129,24 @@ class Rollouts:
         if events:
             self._arrange()
         return events
+
+    def asked(self) -> list[Asked]:
+        """Every edit that waits for a word on the decision log."""
+        waiting = (t for t in self.trials.values() if t.is_gated and not t.taken_back)
+        return [
+            Asked(t.name, t.version, require, self.policy, self._tables.proposed(t))
+            for t in waiting
+            if (require := t.new.rollout.require) is not None
+        ]
+
+    def hear(self, asked: Asked, verdict: Verdict, *, now: float, at: float) -> list[Event]:
+        """The word on an edit, unless it has been edited meanwhile."""
+        trial = self.trials.get(asked.request_class)
+        if trial is None or (trial.version, trial.new.rollout.require) != (asked.version, asked.require):
+            return []
+        change = trial.hear(verdict, now=now, at=at)
+        self._arrange()
+        return [] if change is None else [change]
 
     def observed(self) -> list[Event]:
         """What is told of every side that runs."""

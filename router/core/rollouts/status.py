@@ -31,8 +31,9 @@ class SideStatus(Struct, frozen=True):
 
 
 class RolloutStatus(Struct, frozen=True):
-    """One class: `state` is shadow, canary, rolled_back, ab or concluded; `waits_for` says what keeps a canary on its
-    step, `reason` why it was taken back, or who won."""
+    """One class: `state` is shadow, waiting (for a word on the decision log), canary, refused (by that word),
+    rolled_back, ab or concluded; `waits_for` says what keeps a canary from beginning or on its step, `reason` why it
+    was taken back, or who won."""
 
     request_class: str
     state: str
@@ -51,14 +52,13 @@ def status_of(rollouts: Rollouts, *, now: float) -> tuple[RolloutStatus, ...]:
 
 
 def _trial(trial: Trial, *, now: float) -> RolloutStatus:
-    waits = None
+    waits = trial.waits or None
     if trial.is_canary:
         on_step_s, on_step = trial.on_step_s(now), trial.requests_on_step
         waits = may_go_on(trial.sides, trial.new.rollout, on_step_s=on_step_s, on_step=on_step)
-    state = "rolled_back" if trial.taken_back else trial.mode.value
     both = (trial.evidence, trial.stable)
-    sides = () if trial.is_shadow else tuple(_side(side, both, now) for side in both)
-    return RolloutStatus(trial.name, state, trial.version, trial.ratio, waits, trial.taken_back, sides)
+    sides = () if trial.is_shadow or trial.is_gated else tuple(_side(side, both, now) for side in both)
+    return RolloutStatus(trial.name, trial.state, trial.version, trial.ratio, waits, trial.taken_back, sides)
 
 
 def _experiment(experiment: Experiment, *, now: float) -> RolloutStatus:

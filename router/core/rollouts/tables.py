@@ -55,6 +55,10 @@ class Tables:
         mixed = replace(self._written, classes=held, digest="")
         return Table(replace(mixed, digest=digest(mixed)))
 
+    def proposed(self, trial: Trial) -> Policy:
+        """What is in force, with this edit."""
+        return self._with({trial.name: trial}).policy
+
     def place(self, request: Request, use_case: str) -> Placed:
         """Where a request falls; raises `RequestError` (unknown_class)."""
         placed = self._among_canaries(request, use_case) if self._canaries else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from router.core.rollouts.evidence import Evidence
+from router.core.rollouts.gate import Verdict
 from router.core.rollouts.table import version_of
 from router.core.rollouts.verdict import Sides, may_go_on, must_go_back
 from router.domain.events import RolloutChanged
@@ -14,6 +15,7 @@ from router.stats.confidence import Scale
 
 CANARY, STABLE = "canary", "stable"
 _RISK = 0.05
+_NOT_ASKED = "the decision log is being asked"
 
 
 class SavedTrial(Struct, frozen=True):
@@ -26,6 +28,8 @@ class SavedTrial(Struct, frozen=True):
     on_step_s: float
     taken_back: str = ""
     """Why the edit was taken back; empty while it is on its way."""
+    gated: bool = False
+    """Whether it waits for a word on the decision log; with `taken_back`, that this was against it."""
 
 
 class Trial:
@@ -39,6 +43,12 @@ class Trial:
         self._begin(now)
 
     def _begin(self, now: float) -> None:
+        self.is_gated = self.mode is RolloutMode.CANARY and self.new.rollout.require is not None
+        self.waits = _NOT_ASKED if self.is_gated else ""
+        """What the log was found to lack, while the edit waits for a word on it."""
+        self._start(now)
+
+    def _start(self, now: float) -> None:
         scale = Scale()
         self.evidence = Evidence(CANARY, risk=_RISK, scale=scale)
         self.stable = Evidence(STABLE, risk=_RISK, scale=scale)
@@ -61,12 +71,19 @@ class Trial:
     @property
     def is_canary(self) -> bool:
         """Whether it serves a share of the requests."""
-        return self.mode is RolloutMode.CANARY and not self.taken_back
+        return self.mode is RolloutMode.CANARY and not self.taken_back and not self.is_gated
 
     @property
     def is_shadow(self) -> bool:
         """Whether it is only compared."""
         return self.mode is RolloutMode.SHADOW and not self.taken_back
+
+    @property
+    def state(self) -> str:
+        """shadow or canary, or what keeps it from being that."""
+        if self.is_gated:
+            return "refused" if self.taken_back else "waiting"
+        return "rolled_back" if self.taken_back else self.mode.value
 
     @property
     def ratio(self) -> float:
@@ -85,13 +102,17 @@ class Trial:
 
     def adopt(self, new: RequestClass, *, now: float, at: float) -> RolloutChanged | None:
         """Other terms for the same edit. A share is never made smaller; another mode begins anew."""
-        mode, before, self.new = self.mode, self.ratio, new
+        mode, before, asked, self.new = self.mode, self.ratio, self.new.rollout.require, new
+        if self.is_gated and asked != new.rollout.require:
+            self.taken_back, self.step = "", 0
+            self._begin(now)
+            return self.told(self.state, "what the log must show was edited", at=at)
         if self.taken_back:
             return None
         if new.rollout.mode is not mode:
             self.step = 0
             self._begin(now)
-            return self.told(self.mode.value, f"its mode was {mode} until now", at=at)
+            return self.told(self.state, f"its mode was {mode} until now", at=at)
         self._find_step(before)
         if self.ratio == before:
             return None
@@ -107,11 +128,28 @@ class Trial:
         if saved.mode is self.mode or saved.taken_back:
             self._find_step(saved.ratio)
             self._since = now - max(saved.on_step_s, 0.0)
-            self.taken_back = saved.taken_back
+            self.taken_back, self.is_gated = saved.taken_back, saved.gated
+            self.waits = _NOT_ASKED if saved.gated and not saved.taken_back else ""
 
     def saved(self, *, now: float) -> SavedTrial:
         """What is kept over a restart."""
-        return SavedTrial(self.name, self.version, self.mode, self.ratio, self.on_step_s(now), self.taken_back)
+        on_step_s = self.on_step_s(now)
+        return SavedTrial(self.name, self.version, self.mode, self.ratio, on_step_s, self.taken_back, self.is_gated)
+
+    def hear(self, verdict: Verdict, *, now: float, at: float) -> RolloutChanged | None:
+        """What the decision log says of an edit that waits for it. That it says too little is told once."""
+        if not self.is_gated or self.taken_back:
+            return None
+        if verdict.passed is None:
+            was, self.waits = self.waits, verdict.reason
+            return self.told("waiting", verdict.reason, at=at) if was == _NOT_ASKED else None
+        self.waits = ""
+        if not verdict.passed:
+            self.taken_back = verdict.reason
+            return self.told("refused", verdict.reason, at=at)
+        self.is_gated = False
+        self._start(now)
+        return self.told("canary", verdict.reason, at=at)
 
     def look(self, *, now: float, at: float) -> RolloutChanged | None:
         """At a heartbeat: on, back, or nothing."""

@@ -153,8 +153,18 @@ class Spending:
         """A call is about to be made."""
         account = self._account(ticket.request_class.name, wall(ticket.request, now))
         usd = self._most_usd(ticket, attempt.deployment)
-        expires = (now + _LONGEST_S if attempt.deadline is None else max(attempt.deadline, now)) + _GRACE_S
-        account.reserve(attempt.id, attempt.decision_id, usd, expires=expires)
+        account.reserve(attempt.id, attempt.decision_id, usd, expires=_expires(attempt, now))
+
+    def claim(self, ticket: Ticket, attempt: Attempt, usd: float, *, now: float) -> bool:
+        """Reserve for a call that costs `usd` at the very most; false where that is not left of the day's budget."""
+        name, limit = ticket.request_class.name, ticket.request_class.budget.usd_per_day
+        account, watch = self._account(name, wall(ticket.request, now)), self._watches.get(name)
+        fits = limit is None or account.spent_usd + account.reserved_usd + usd <= limit
+        if watch is not None:
+            watch.fitted, watch.refused = watch.fitted or fits, watch.refused or not fits
+        if fits:
+            account.reserve(attempt.id, attempt.decision_id, usd, expires=_expires(attempt, now))
+        return fits
 
     def settle(self, request_class: str, outcome: Outcome) -> None:
         """A call has ended, one way or another: what it cost is spent. Telling it twice is harmless."""
@@ -220,6 +230,10 @@ class Spending:
             if name is not None and self._limits.get(name) is not None and day_of(call.at) >= today:
                 self._account(name, at).correct(call.decision_id, call.cost_usd)
         return sum(account.spent_usd for account in self._accounts.values()) - before
+
+
+def _expires(attempt: Attempt, now: float) -> float:
+    return (now + _LONGEST_S if attempt.deadline is None else max(attempt.deadline, now)) + _GRACE_S
 
 
 def wall(request: Request, now: float) -> float:

@@ -7,7 +7,8 @@ config map, and touching a file all end in the one question, is this another tex
 again every few seconds besides, for file systems that send no events, for swaps above the directory, and for the files
 outside it that the policy refers to: a key or a certificate authority that changes is taken up as an edit is.
 
-`reading` gets the text, `secret_files` looks at what it refers to, `source` asks git who wrote it, `watch` decides.
+`reading` gets the text, `secret_files` looks at what it refers to, `source` asks git who wrote it, `watch` decides;
+`gate` asks the decision log about what may not begin before that speaks for it.
 """
 
 from __future__ import annotations

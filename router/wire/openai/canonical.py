@@ -69,6 +69,8 @@ def canonical(request: Request, parameters: Parameters) -> Canonical | None:
         ):
             if value is not None:
                 fields.setdefault(name, _number(repr(value)))
+        if request.verify:
+            fields["metadata"] = {"verify": request.verify.decode()}
         fields["max_tokens"] = bound = request.max_tokens or parameters.max_tokens
         body = _encoder.encode(fields)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):

@@ -13,10 +13,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from router.domain.deployment import Deployment, Sampling
+from router.domain.deployment import Deployment, Lane, Sampling
 from router.domain.errors import RequestError
 from router.domain.outcome import Attempt
 from router.domain.request import Capability, Prompt, Request, RequestId
+from router.wire.openai.verify import asked_checks, without_checks
 
 CHARS_PER_TOKEN = 3.6
 """UTF-8 bytes of text for one token. The rule of thumb for English prose is 4; code, markup and other scripts
@@ -153,6 +154,7 @@ class Envelope(Struct, frozen=True):
 _body_decoder = msgspec.json.Decoder(ChatBody)
 _object_decoder = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
+_SERVICE_TIERS = frozenset({Lane.PRIORITY, Lane.FLEX})
 
 
 def text_tokens(text: str) -> float:
@@ -218,6 +220,7 @@ def read_request(body: bytes, envelope: Envelope) -> Request:
         needs=_needs(parsed, prompt),
         traceparent=envelope.traceparent,
         attributes=_attributes(parsed.metadata, envelope.attributes),
+        verify=asked_checks(parsed.metadata),
     )
 
 
@@ -308,6 +311,8 @@ def upstream_body(attempt: Attempt) -> bytes:
     """
     fields: dict[str, object] = dict(_object_decoder.decode(attempt.request.payload))
     fields["model"] = attempt.deployment.address.target
+    if attempt.request.verify:
+        without_checks(fields)
     if attempt.stream:
         fields["stream"] = True
         fields["stream_options"] = {"include_usage": True}
@@ -322,6 +327,10 @@ def upstream_body(attempt: Attempt) -> bytes:
     for name, value in given:
         if value is not None and _is_silent(fields.get(name)):
             fields[name] = value
+    if attempt.logprobs:
+        fields["logprobs"] = True
+    if attempt.deployment.lane in _SERVICE_TIERS:
+        fields["service_tier"] = attempt.deployment.lane.value
     return _encode(fields)
 
 

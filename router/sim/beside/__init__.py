@@ -1,0 +1,1 @@
+"""Two policies side by side on the same requests: paired runs, their differences and how sure they are."""
