@@ -6,13 +6,18 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
+from bench.control_events import control_events
+from router.core.judging.judging import account_of
 from router.domain.decision import Candidate, Decision, DecisionId, Exclusion, Prices, Terms
-from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
+from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Mode, Price, Tier
+from router.domain.drift import RISKS, FloorAtRisk, FloorObserved
 from router.domain.events import (
+    AnswerJudged,
     AttemptEnded,
     BudgetChanged,
     BudgetObserved,
     CacheUsed,
+    CascadeChecked,
     CeilingUpdate,
     CheckpointSaved,
     DecisionMade,
@@ -21,6 +26,7 @@ from router.domain.events import (
     FeedbackReceived,
     HealthChanged,
     IngressEvent,
+    JudgeCompared,
     LimitUpdate,
     LoadObserved,
     PolicyApplied,
@@ -39,9 +45,13 @@ from router.domain.request import Prompt, Request, RequestId
 from router.domain.rollout import Arm, Rollout, RolloutMode
 from router.domain.slo import (
     Budget,
+    BudgetPaced,
     CacheTerms,
+    Cascade,
     Ceiling,
+    Check,
     Indicator,
+    Judge,
     Objective,
     Objectives,
     Parameters,
@@ -148,16 +158,22 @@ def tick_events(number: int, of: Policy) -> Iterator[Event]:
     """What the loops emit: load, limits, prices, queue, health, policy, checkpoint."""
     for position, one in enumerate(of.deployments):
         busy = (number + position) % 16
-        yield LoadObserved(one.name, busy, 16.0 + position, 120 * busy, 900 * busy, busy / 16, 1.0 + busy / 50)
+        seen = (busy, 16.0 + position, 120 * busy, 900 * busy, busy / 16, 1.0 + busy / 50)
+        yield LoadObserved(one.name, *seen, "step_model", 9e4)
         yield LimitUpdate(one.name, "in_flight", 16.0, 16.0 + position, "headroom")
         yield PriceUpdate("capacity", one.name, 0.0, 0.1 * busy, "saturated")
     yield PriceUpdate("floor", of.classes[0].name, 0.0, 0.4, "floor_missed")
+    told = None if number % 2 else 0.88
+    yield FloorObserved(of.classes[0].name, 0.9, 0.4, 0.93, 0.91, told, ("", *RISKS)[number % 5])
+    yield FloorAtRisk(of.classes[0].name, ("", *RISKS)[number % 5], 0.9, 0.93, 0.91, 0.4, "the price rises")
     yield PriceUpdate("usd", "", 1.0, 1.2, "over_pace")
+    yield BudgetPaced(of.classes[0].name, 20.0, 0.0004, 0.0005, 0.001 * (number % 3), number % 2 == 0)
     yield QueueObserved(number % 7, 0.01 * (number % 7))
     yield HealthChanged(of.deployments[0].name, "ok", ("open", "probing", "ok")[number % 3], "5 of 5 calls failed")
     yield PolicyApplied(of.digest, of.digest, ("classes[0].floor: 0.8 -> 0.9",), WALL + number)
     yield PolicyRejected("bad", ("policy.yaml:3:1: classes: expected a list",), WALL + number)
     yield CheckpointSaved("checkpoint.json", 4096, WALL)
+    yield from control_events(number, of)
     yield IngressEvent("mqtt", "connected")
 
 
@@ -181,10 +197,24 @@ def change_events(number: int, of: Policy) -> Iterator[Event]:
     yield BudgetChanged(first.name, spent_usd < 10.0, spent_usd, 10.0, "12 % of the day is left", WALL + number)
     for result in ("hit", "joined", "miss", "bypass"):
         yield CacheUsed(second.name, result, 0.002 if result in ("hit", "joined") else 0.0)
+    yield from _judged(number, of)
+    yield CascadeChecked(second.name, of.deployments[0].name, True, "passed", 0.7, 0.8, False)
+    yield CascadeChecked(second.name, of.deployments[0].name, False, "json", 0.7, 0.2, True)
     yield RequestShaped(second.name, "input_budget", 350)
     yield RequestShaped(second.name, "style", 0)
     for deployment in of.deployments:
         yield CeilingUpdate(second.name, deployment.model, 1024, 600 + number % 100, 0.01, "p97 is shorter")
+
+
+def _judged(number: int, of: Policy) -> Iterator[Event]:
+    """Verdicts of the judge of the second class, one that a sender told otherwise, and what is left of its budget."""
+    second, answered, judge = of.classes[1], of.deployments[0].model, of.deployments[1].name
+    common = {"judge": judge, "model": answered, "decision_id": f"d{number}", "propensity": 0.02, "at": WALL + number}
+    for verdict, quality in (("adequate", 0.9), ("inadequate", 0.2), ("unreadable", None)):
+        yield AnswerJudged(request_class=second.name, verdict=verdict, quality=quality, cost_usd=0.001, **common)
+    yield AnswerJudged(request_class=second.name, verdict="busy", **common)
+    yield JudgeCompared(second.name, judge, f"d{number}", 0.9, 0.4, number + 1, 0.1, 0.8)
+    yield BudgetObserved(account_of(second.name), 0.1, 0.01, 1.0)
 
 
 def _treatment(number: int) -> dict[str, Any]:
@@ -195,10 +225,12 @@ def _treatment(number: int) -> dict[str, Any]:
         return {
             "rollout": Rollout(RolloutMode.AB, arms=(Arm("as-is", 0.5), Arm("brief", 0.5, style=Style.CONCISE.value))),
             "cache": CacheTerms(ttl_s=60.0),
+            "cascade": Cascade(tuple(Check)),
             "parameters": Parameters(ceiling=Ceiling(1024)),
             "input_budget_tokens": 4000,
+            "judge": Judge("large-1"),
         }
-    return {}
+    return {"mode": Mode.ADVISE} if number == 2 else {}
 
 
 def _arm(number: int, of: Policy) -> str:

@@ -134,6 +134,8 @@ class MqttSettings(_Group):
     """Shared subscription group: routers of one group share the requests."""
     prefix: Annotated[str, AfterValidator(_topic_level)] = "router"
     """First levels of the topics: PREFIX/requests/#, PREFIX/feedback, PREFIX/dead-letter."""
+    callback_prefix: Annotated[str, AfterValidator(lambda text: text and _topic_level(text))] = ""
+    """First levels of the topics that requests may name as `metadata.verify.callback`; empty: all but the router's."""
     receive_maximum: Annotated[int, Field(ge=1, le=65_535)] = 1024
     """Most requests taken in and not yet answered."""
     session_expiry_s: Annotated[int, Field(ge=1, le=2**32 - 1)] = 86_400

@@ -23,6 +23,7 @@ from router.complexity.registry import load_estimator, shipped_prior
 from router.complexity.trained import TrainedEstimator
 from router.core import snapshot
 from router.core.controller import Controller
+from router.core.rollouts.gate import Asked, Verdict
 from router.core.rollouts.rollouts import Rollouts
 from router.core.rollouts.saved import decode, encode
 from router.core.rollouts.status import status_of
@@ -38,13 +39,16 @@ from router.routing.profile import Profile
 from router.runtime.clock import RealClock
 from router.runtime.daemon import Background, Daemon, Service
 from router.runtime.dispatcher import Dispatcher
+from router.runtime.learned.desk import Desk
 from router.runtime.loops import Loops
 from router.runtime.reload import PolicyWatch
+from router.runtime.reload.gate import Gate
 from router.runtime.reload.secret_files import look_at_secrets, refreshed
 from router.runtime.reload.source import describe
 from router.settings import LogFormat, Settings
 from router.storage import checkpoint
 from router.storage.decision_log import DecisionLog
+from router.storage.decision_records import log_files, read_last
 from router.storage.history import History
 from router.storage.history_entries import history_file
 from router.storage.journal import SqliteJournal
@@ -59,6 +63,7 @@ from router.telemetry.sink import Sink, Subscriber
 TICK_S = 0.1
 DRAIN_S = 0.02
 CHECKPOINT_S = 30.0
+GATE_S = 2.0
 
 log = structlog.get_logger("router")
 
@@ -180,6 +185,7 @@ class House:
             lambda: render(self.registry),
             decisions=self._recent.page,
             policy=self._standing,
+            learned=Desk(self.controller, self.clock, self.save),
         )
 
     def _standing(self) -> bytes:
@@ -192,6 +198,9 @@ class House:
                 "status": msgspec.Raw(self._status.page()),
                 "rollouts": status_of(controller.rollouts, now=now),
                 "budgets": controller.spending.balances(at=at),
+                "limits": controller.fleet.limits(),
+                "tuning": controller.tuning.standing(),
+                "mean_budgets": controller.duals.paces.balances(),
             }
         )
 
@@ -201,6 +210,7 @@ class House:
             url=mqtt.url,
             group=mqtt.group,
             prefix=mqtt.prefix,
+            callback_prefix=mqtt.callback_prefix,
             client_id=mqtt.client_id,
             username=mqtt.username,
             password=mqtt.password,
@@ -216,6 +226,7 @@ class House:
         journal = self.journal = SqliteJournal(self.settings.state_dir / "journal.sqlite")
         self.metrics.watch_journal(lambda: journal.backlog)
         ingress = MqttIngress(options, self.dispatcher, journal, self.sink, status=self._status.page)
+        self.dispatcher.cascade.verifier = ingress.verdicts
         self._status.on_change.append(ingress.status_changed)
         self.dispatcher.conditions.append(lambda: None if ingress.is_connected else f"no connection to {mqtt.url}")
         return Background(ingress.run, ingress.stop, name="mqtt", on_end=self._stop_on_failure)
@@ -231,7 +242,20 @@ class House:
         loops.every(TICK_S, "tick", self.dispatcher.tick)
         loops.every(DRAIN_S, "telemetry", self._drain)
         loops.every(CHECKPOINT_S, "checkpoint", self.save)
+        gate = Gate(self.controller.rollouts.asked, self._judge_edit, self._hear, now=self.clock.now)
+        loops.every(GATE_S, "gate", gate.look)
         return loops
+
+    def _judge_edit(self, asked: Asked) -> Verdict:
+        """By the last decisions of the log; reads files, and takes its time."""
+        from router.sim.off_policy.gate import judge
+
+        logged = read_last(log_files(self.decision_log.folder), asked.require.decisions)
+        return judge(logged, asked.old, asked.new, asked.request_class, asked.require)
+
+    def _hear(self, asked: Asked, verdict: Verdict) -> None:
+        for event in self.controller.hear(asked, verdict, now=self.clock.now(), at=self.clock.at()):
+            self.sink.emit(event)
 
     def _drain(self) -> None:
         """One batch; the next at once while more wait, so that the queue cannot grow."""
@@ -246,7 +270,7 @@ class House:
         """Write a checkpoint."""
         at = self.clock.at()
         async with self._saving:
-            data = snapshot.take(self.controller, at=at)
+            data = snapshot.take_for_keeps(self.controller, at=at)
             await asyncio.shield(asyncio.to_thread(checkpoint.save, self._checkpoint, data))
         self.sink.emit(CheckpointSaved(str(self._checkpoint), len(data), at))
 

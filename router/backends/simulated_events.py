@@ -69,23 +69,27 @@ class Disturbances:
 
 
 class PoissonArrivals:
-    """The times at which others call a server: exponential gaps, seeded."""
+    """The times at which others call a server: exponential gaps, seeded; on for so long, then off for so long."""
 
-    def __init__(self, per_s: float, seed: str) -> None:
+    def __init__(self, per_s: float, seed: str, *, on_s: float = 60.0, off_s: float = 0.0) -> None:
         self._per_s = per_s
         self._rng = Random(seed)
-        self.next_ns: int | None = self._gap_ns() if per_s > 0 else None
+        self._on_ns, self._off_ns = round(on_s * NS_PER_S), round(off_s * NS_PER_S)
+        self._busy_ns = 0
+        self.next_ns: int | None = self._next() if per_s > 0 else None
 
     def take(self, now: int) -> list[int]:
         """The arrivals up to and at `now` that were not taken before."""
         taken = []
         while self.next_ns is not None and self.next_ns <= now:
             taken.append(self.next_ns)
-            self.next_ns += self._gap_ns()
+            self.next_ns = self._next()
         return taken
 
-    def _gap_ns(self) -> int:
-        return max(1, round(self._rng.expovariate(self._per_s) * NS_PER_S))
+    def _next(self) -> int:
+        """A gap later in the time that is on."""
+        self._busy_ns += max(1, round(self._rng.expovariate(self._per_s) * NS_PER_S))
+        return self._busy_ns + self._busy_ns // self._on_ns * self._off_ns
 
 
 class TokenBucket:

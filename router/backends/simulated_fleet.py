@@ -12,9 +12,10 @@ deployments:
     step_token_budget: 2048
     max_sequences: 256
     kv_tokens: 427000
-    background: {requests_per_s: 0, input_tokens: 1000, output_tokens: 150}
+    background: {requests_per_s: 0, input_tokens: 1000, output_tokens: 150}   # with on_s, off_s: by turns
     # kind batch:       batch_ms: {base: 30, per_item: 2}, max_items: 128
     # kind provisioned: as continuous, plus tokens_per_min: {input: 100000, output: 20000}, hourly_usd: 20.0
+    # lane: flex      # what the router is told of its service tier; its servers are as slow as step_ms says
 events:
   - {at_s: 600, until_s: 900, deployment: small, slowdown: 2.0}   # or down: true, or throttle_ratio: 0.3
 telemetry_lag_s: 0.0
@@ -32,7 +33,17 @@ import yaml
 from msgspec import Meta, Struct
 
 from router.backends.simulated_events import NS_PER_S, Disturbance, Disturbances
-from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier, TokenQuota
+from router.domain.deployment import (
+    LANE_OF,
+    Address,
+    Deployment,
+    DeploymentName,
+    Kind,
+    Lane,
+    Price,
+    Tier,
+    TokenQuota,
+)
 from router.domain.errors import PolicyError
 
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -73,11 +84,14 @@ class TokensPerMin(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Background(Struct, frozen=True, forbid_unknown_fields=True):
-    """Load from others that the ledger cannot see: Poisson arrivals of one size."""
+    """Load from others that the ledger cannot see: Poisson arrivals of one size; with `off_s` for `on_s` seconds, then
+    not for `off_s`, by turns."""
 
     requests_per_s: NonNegative = 0.0
     input_tokens: Count = 1000
     output_tokens: Count = 150
+    on_s: Positive = 60.0
+    off_s: NonNegative = 0.0
 
 
 class DeploymentSpec(Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +112,7 @@ class DeploymentSpec(Struct, frozen=True, forbid_unknown_fields=True):
     max_items: Count = 1
     tokens_per_min: TokensPerMin | None = None
     hourly_usd: NonNegative = 0.0
+    lane: Lane | None = None
 
     def names(self) -> tuple[str, ...]:
         """The routable copies."""
@@ -177,6 +192,7 @@ def _deployment(group: DeploymentSpec, name: str) -> Deployment:
         price=Price(prices.input, prices.output, hourly_usd=group.hourly_usd),
         quota=TokenQuota(quota.input, quota.output) if quota else None,
         max_items=group.max_items,
+        lane=group.lane or LANE_OF[group.kind],
     )
 
 

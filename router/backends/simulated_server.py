@@ -54,7 +54,10 @@ class ContinuousServer:
             largest=spec.kv_tokens,
             tokens_per_min=(quota.input, quota.output) if quota else None,
         )
-        self._others = PoissonArrivals(spec.background.requests_per_s, f"{seed}/background")
+        others = spec.background
+        self._others = PoissonArrivals(
+            others.requests_per_s, f"{seed}/background", on_s=others.on_s, off_s=others.off_s
+        )
         self._clock = StepClock(disturbances)
         self._outage_ns = disturbances.next_outage(-1)
         self._ticks = 0

@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from router.sim.compare import Comparison, Difference, Interval
-from router.sim.compare import Group as Figures
+from router.sim.beside.compare import Comparison, Difference, Interval
+from router.sim.beside.compare import Group as Figures
 from router.sim.replay import ClassReplay, Means, Replay
 
 _ROUTES = 8
@@ -129,7 +129,8 @@ def replay_view(told: Replay, changes: Sequence[str], *, log: str, new: str) -> 
     parts.append(
         Text(
             "\nDecisions only: P(SLO), P(adequate) and cost are what was predicted then, under the dual prices of then"
-            " and without\nexploration. How the answers would have come out under the new policy is not estimated here."
+            " and without\nexploration. How the answers would have come out under the new policy is not estimated here:"
+            "\n`router policy evaluate` does, where the log is of a policy that explores."
         )
     )
     return Group(*parts)

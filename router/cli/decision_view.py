@@ -12,7 +12,7 @@ from rich.text import Text
 
 from router.domain.decision import Candidate, Decision, Exclusion
 from router.domain.reasons import Quantiles, because, latencies
-from router.storage.decision_records import Logged, OutcomeRecord
+from router.storage.decision_records import CheckRecord, JudgedRecord, Logged, OutcomeRecord
 
 _NOTHING: Mapping[str, float] = MappingProxyType({})
 
@@ -89,11 +89,14 @@ def _heading(decision: Decision) -> Text:
 
 
 def _scores(ranked: Sequence[Candidate], chosen: str, lows: Mapping[str, float]) -> Table:
-    columns = ("candidate", "score", "useful", "floor", "-cost", "-capacity", "p", "P(SLO)", "P(adequate)")
+    checks = any(one.terms.cascade for one in ranked)
+    terms_of = ("useful", "floor", "-cost", "-capacity", *(("check",) if checks else ()))
+    columns = ("candidate", "score", *terms_of, "p", "P(SLO)", "P(adequate)")
     table = Table(*columns, *(("at least",) if lows else ()), box=None, pad_edge=False)
     for one in ranked:
         terms = one.terms
-        figures = (one.score, terms.useful, terms.floor, terms.cost, terms.capacity)
+        figures: tuple[float, ...] = (one.score, terms.useful, terms.floor, terms.cost, terms.capacity)
+        figures += (terms.cascade,) if checks else ()
         shares = (one.propensity, terms.p_slo, terms.p_adequate)
         low = (f"{lows[one.deployment]:.3f}",) if lows else ()
         table.add_row(_name(one, chosen), *(f"{x:.4f}" for x in figures), *(f"{x:.3f}" for x in shares), *low)
@@ -147,9 +150,11 @@ def _outcome(logged: Logged) -> Text:
         f"  call {a.number} to {a.deployment} {a.ending}" + (f" ({a.code})" if a.code else "") for a in logged.attempts
     ]
     outcome = logged.outcome
-    if outcome is None:
+    if logged.check is not None:
+        lines.append(_said_of(logged.check))
+    if outcome is None and (logged.check is None or not logged.check.escalated):
         lines.append("  no outcome yet, or the process ended before it")
-    else:
+    elif outcome is not None:
         code = f" ({outcome.code})" if outcome.code else ""
         promises = ", ".join(f"{name} {'kept' if met else 'missed'}" for name, met in outcome.met)
         lines += [
@@ -161,8 +166,27 @@ def _outcome(logged: Logged) -> Text:
             f" (always large: ${outcome.baseline_cost_usd:.6f})",
             f"  promises: {promises or 'none'}",
         ]
-    lines += [f"  feedback {told.quality:g} at {utc(told.at)}" for told in logged.feedback]
+    lines += [f"  feedback {told.quality:g} by the {told.source} at {utc(told.at)}" for told in logged.feedback]
+    if logged.judged is not None:
+        lines.append(_judged(logged.judged))
     return Text("\n".join(("\noutcome:", *lines)))
+
+
+def _judged(judged: JudgedRecord) -> str:
+    """What became of being drawn to be judged."""
+    quality = "" if judged.quality is None else f" ({judged.quality:g})"
+    drawn = f"drawn with probability {judged.propensity:g}, ${judged.cost_usd:.6f}"
+    return f"  judged by {judged.judge}: {judged.verdict}{quality}, {drawn}"
+
+
+def _said_of(check: CheckRecord) -> str:
+    """What the checks said of the answer, and what was done."""
+    grades = ", ".join(f"{name} {grade}" for name, grade in check.grades)
+    done = "made again by the next decision for the request" if check.escalated else "sent"
+    return (
+        f"  answer of {check.deployment} checked: {grades}; P(adequate) {check.p_adequate_before:.3f} ->"
+        f" {check.p_adequate_after:.3f}; {done}"
+    )
 
 
 def _kept(outcome: OutcomeRecord | None) -> str:

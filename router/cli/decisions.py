@@ -19,8 +19,10 @@ from router.cli.decision_view import explanation, summary_columns, summary_row
 from router.domain.decision import Decision
 from router.storage.decision_records import (
     AttemptRecord,
+    CheckRecord,
     DecisionRecord,
     FeedbackRecord,
+    JudgedRecord,
     Logged,
     OutcomeRecord,
     decision_folder,
@@ -129,5 +131,5 @@ def _ended(folder: Path) -> Iterator[Logged]:
             case OutcomeRecord() if record.decision_id in open_decisions:
                 decision, attempts = open_decisions.pop(record.decision_id)
                 yield Logged(decision, tuple(attempts), record)
-            case AttemptRecord() | OutcomeRecord() | FeedbackRecord():
+            case AttemptRecord() | OutcomeRecord() | FeedbackRecord() | CheckRecord() | JudgedRecord():
                 continue

@@ -62,6 +62,8 @@ class Explained(Struct, frozen=True):
     excluded: tuple[Exclusion, ...] = ()
     lows: Mapping[str, float] = {}
     filled_in: Mapping[str, object] = {}
+    limits: Mapping[str, str] = {}
+    """What decides how many calls each deployment may have, and how many that is."""
 
 
 class ShowingBest:
@@ -135,6 +137,7 @@ class Asking:
             policy=ticket.policy.digest,
             learned=self._learned,
             arm=ticket.arm,
+            limits={n: f"{s.kind} {s.requests:.0f}" for n, s in controller.fleet.limits().items()},
         )
         try:
             decided = controller.decide(ticket, now=now)

@@ -34,6 +34,7 @@ def explained_json(one: Explained) -> dict[str, object]:
         "learned": to_builtins(one.learned),
         "filled_in": dict(one.filled_in),
         "p_adequate_low": dict(one.lows),
+        "limits": dict(one.limits),
         "excluded": to_builtins(one.excluded),
         "decision": None if one.decision is None else evidence(one.decision),
     }
@@ -47,6 +48,8 @@ def view(one: Explained) -> RenderableType:
         f"  use case {one.use_case}, complexity {one.complexity:.3f}, {one.input_tokens} input tokens",
         f"  promised: {_promised(one.request_class)}",
         f"  filled in: {', '.join(f'{k} {_value(v)}' for k, v in one.filled_in.items()) or 'nothing'}",
+        *_judged(one.request_class),
+        *_limits(one),
         f"  policy {one.policy}; {_learned(one)}",
     ]
     parts: list[RenderableType] = [Text("\n".join(lines) + "\n")]
@@ -86,6 +89,19 @@ def _promised(request_class: RequestClass) -> str:
         beside = f" beside {floor.reference}" if floor.reference else ""
         promises.append(f"{ratio_text(floor.ratio)} adequate{beside} (under overload: {floor.under_overload})")
     return ", ".join(promises) or "nothing"
+
+
+def _limits(one: Explained) -> list[str]:
+    told = ", ".join(f"{name} {limit}" for name, limit in one.limits.items())
+    return [f"  calls at once: {told}"] if told else []
+
+
+def _judged(request_class: RequestClass) -> list[str]:
+    judge = request_class.judge
+    if judge is None:
+        return []
+    text = f"  judged: {ratio_text(judge.share_ratio)} of the answers, by {judge.deployment}"
+    return [f"{text}, for at most USD {judge.usd_per_day:g} a day"]
 
 
 def _promise(objective: Objective) -> str:

@@ -7,9 +7,11 @@ import sys
 import typer
 
 from router import __version__
+from router.cli.capacity import capacity
 from router.cli.decisions import decisions
 from router.cli.demo import demo
 from router.cli.evaluate import evaluate
+from router.cli.learned import learned
 from router.cli.policy import policy
 from router.cli.serve import serve
 from router.cli.simulate import simulate
@@ -30,7 +32,10 @@ sends each to the deployment that answers well enough, in time, for the least mo
 * **Ask what it did**: `router decisions --last 20`
 * **Ask what it would do**: `router simulate WORKLOAD --fleet FLEET --policies policies/bench/degrade --json OUT`
 * **Change what is promised**: `router policy check`, `diff`, `try`, `status`
-* **Teach it**: `router train outcomes.jsonl --out prior.npz`
+* **Teach it**: `router train outcomes.jsonl --out model.artefact`
+* **See how good it is**: `router evaluate held_out.jsonl --model model.artefact --small A --large B --report page.html`
+* **Buy reserved capacity that pays**: `router capacity advise --log state --plan plan.yaml --report advice.html`
+* **Ask what it has learned**: `router learned show`, `reset`, `freeze`, `export`
 """,
 )
 
@@ -50,6 +55,8 @@ def _root(
 for command in (serve, demo, simulate, decisions, train, evaluate):
     app.command(rich_help_panel="Commands")(command)
 app.add_typer(policy, name="policy", rich_help_panel="Commands")
+app.add_typer(capacity, name="capacity", rich_help_panel="Commands")
+app.add_typer(learned, name="learned", rich_help_panel="Commands")
 
 
 def main() -> None:

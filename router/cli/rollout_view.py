@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-_GOOD = {"promoted": "green", "concluded": "green", "rolled_back": "red"}
+_GOOD = {"promoted": "green", "concluded": "green", "refused": "red", "rolled_back": "red"}
 
 Told = Mapping[str, Any]
 

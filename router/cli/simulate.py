@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from router.backends.simulated_fleet import deployments, read_fleet
-from router.domain.errors import RouterError
+from router.cli.scenarios.command import ASK, Asked, play_scenarios, refuse_beside
+from router.cli.scenarios.options import PicturePath, ScenarioName, TracePath
+from router.domain.errors import RequestError, RouterError, SettingsError
+from router.domain.slo import Check
 from router.routing.profile import baseline
 from router.runtime.reload import load_directory
 from router.sim import baselines
+from router.sim.checked.strength import read_strength
 from router.sim.oracle import ExactOracle
 from router.sim.recorded import RecordedEstimator
 from router.sim.run import ProfileMaker, Setting
@@ -27,18 +32,28 @@ _COLUMNS = ("useful", "slo_met", "adequate_of_served", "shed", "cost_per_1k_usd"
 
 
 def simulate(
-    workload: Annotated[Path, typer.Argument(help="Requests over time: CSV or JSON lines, plain or gzipped.")],
-    fleet: Annotated[Path, typer.Option(help="Simulated deployments (YAML); they take the place of the policy's.")],
-    policies: Annotated[Path, typer.Option(help="Policy directory.")] = Path("policies"),
+    workload: Annotated[
+        Path | None, typer.Argument(help="Requests over time: CSV or JSON lines, plain or gzipped.")
+    ] = None,
+    fleet: Annotated[
+        Path | None, typer.Option(help="Simulated deployments (YAML); they take the place of the policy's.")
+    ] = None,
+    policies: Annotated[Path | None, typer.Option(help="Policy directory; `policies`, or a scenario's own.")] = None,
     load: Annotated[float, typer.Option(min=1e-6, help="Divide every arrival time by this.")] = 1.0,
     for_: Annotated[float | None, typer.Option("--for", help="Only what arrives in so many simulated seconds.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same report.")] = 0,
     feedback: Annotated[float, typer.Option(min=0, max=1, help="Share of answers whose quality is fed back.")] = 0.0,
     artefact: Annotated[Path | None, typer.Option(help="Trained estimator; else the shipped prior.")] = None,
+    check: Annotated[
+        str, typer.Option(help="What checks the answers of classes with a cascade, such as catch=0.7,alarm=0.05.")
+    ] = "",
     with_baselines: Annotated[bool, typer.Option("--baselines", help="Run all baselines beside it.")] = False,
     json_: Annotated[Path | None, typer.Option("--json", help="Write the whole report here.")] = None,
+    scenario: ScenarioName = None,
+    trace: TracePath = None,
+    picture: PicturePath = None,
 ) -> None:
-    """Show what a policy would do to a workload on a fleet, before anything is at stake.
+    """Show what a policy would do to a workload on a fleet, or how it follows a change, before anything is at stake.
 
     Examples:
 
@@ -46,9 +61,29 @@ def simulate(
 
         router simulate day.csv.gz --fleet fleet.yaml --load 3 --baselines --json report.json
 
-    The report holds useful, SLO and adequate shares, cost and latency quantiles, by class and by deployment.
+        router simulate day.csv.gz --fleet fleet.yaml --policies checked --feedback 0.3 --check catch=0.7,alarm=0.05
+
+        router simulate --scenario slowdown --policies policies/bench/floor --json out.json --picture slowdown.svg
+
+    The report holds useful, SLO and adequate shares, cost and latency quantiles, by class and by deployment. A workload
+    has no answers to look at: checks of a cascade count only as far as --check says how many of the inadequate (catch)
+    and of the adequate answers (alarm) fail, and how many seconds a verdict takes (wait).
     """
-    setting = _setting(workload, fleet, policies, load, for_, seed, feedback, artefact)
+    unfit = {"WORKLOAD (say --workload)": workload, "--for": for_, "--feedback": feedback, "--check": check}
+    if scenario is not None:
+        refuse_beside({**unfit, "--baselines": with_baselines})
+        play_scenarios(Asked(scenario, policies, fleet, trace, load, seed, artefact, json_, picture))
+        return
+    if workload is None or fleet is None or trace is not None or picture is not None:
+        raise RequestError(ASK)
+    setting = _setting(workload, fleet, policies or Path("policies"), load, for_, seed, feedback, artefact)
+    setting = replace(setting, check=read_strength(check) if check else None)
+    _warn_of_checks(setting)
+    _report(setting, with_baselines, json_)
+
+
+def _report(setting: Setting, with_baselines: bool, out: Path | None) -> None:
+    """Run the router, and the baselines if asked for; write all of it, and show the figures."""
     names: dict[str, ProfileMaker | None] = {"router": None}
     if with_baselines:
         names |= {name: _baseline(name, setting) for name in baselines.NAMES}
@@ -56,9 +91,11 @@ def simulate(
     document = reports["router"]
     if with_baselines:
         document["baselines"] = {name: reports[name] for name in baselines.NAMES}
-    if json_ is not None:
-        json_.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if out is not None:
+        out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     Console().print(_table(reports))
+    for note in document.get("notes", ()):
+        Console(stderr=True).print(f"note: {note}", highlight=False)
 
 
 def _setting(
@@ -86,6 +123,16 @@ def _setting(
     )
 
 
+def _warn_of_checks(setting: Setting) -> None:
+    """Say what the simulation leaves out, or what is asked of it and cannot be."""
+    cascades = {c.name: c.cascade for c in setting.policy.classes if c.cascade is not None}
+    names = ", ".join(cascades)
+    if cascades and setting.check is None:
+        typer.echo(f"{names}: answers are not checked here, so nothing is made again; see --check", err=True)
+    elif setting.check is not None and not any(Check.CALLBACK in c.checks for c in cascades.values()):
+        raise SettingsError("--check needs a class with `cascade` whose `checks` have `callback`: it is what is played")
+
+
 def _baseline(name: str, setting: Setting) -> ProfileMaker:
     def make(oracle: ExactOracle) -> Any:
         return baseline(baselines.make(name, setting, oracle))
@@ -102,7 +149,8 @@ def _run_all(setting: Setting, names: dict[str, ProfileMaker | None]) -> dict[st
         for name, profile in names.items():
             task = bar.add_task(name, total=len(setting.workload.arrivals))
             shown = lambda done, total, task=task: bar.update(task, completed=done, total=total)  # noqa: E731
-            reports[name] = dict(run(setting, profile, shown if console.is_terminal else None))
+            one = setting if profile is None else replace(setting, check=None)
+            reports[name] = dict(run(one, profile, shown if console.is_terminal else None))
     return reports
 
 

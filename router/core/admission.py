@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from router.complexity.estimator import Estimator, Scored
+from router.core.cascade.option import wanted
 from router.core.rollouts.placed import Placed
 from router.core.rollouts.rollouts import Rollouts
 from router.core.ticket import Ticket
@@ -61,6 +62,8 @@ class Admission:
             aim=aim,
         )
         ticket.original, ticket.shaped = original, shaped
+        if request_class.cascade is not None and ticket.forced is None:
+            ticket.checks = wanted(ticket, request_class.cascade)
         return ticket
 
     def _parameters(self, placed: Placed, use_case: str) -> Parameters:

@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from random import Random
 
-from router.complexity.estimator import Estimator
-from router.control.limits import FixedLimit
+from router.complexity.estimator import Estimator, digest_of
 from router.core.admission import Admission
 from router.core.attempts import RetryBudget
+from router.core.capacity.patience import Patience
+from router.core.capacity.scaling import Scaling
+from router.core.cascade.option import asks_logprobs
+from router.core.cascade.second import Second
+from router.core.drift.watch import Drift
 from router.core.duals import Duals
 from router.core.evidence import Hold, Memory, binding, nobody, shed
 from router.core.fleet import Fleet, Member
+from router.core.judging.judging import Judging, accounts
+from router.core.learned.learning import Learning
 from router.core.ledger import Permit
+from router.core.queueing.outlook import Outlook
+from router.core.rollouts.gate import Asked, Verdict
 from router.core.rollouts.rollouts import Rollouts
 from router.core.rollouts.saved import SavedRollouts
 from router.core.rollouts.shadow import compared
 from router.core.spending.spending import Spending
+from router.core.stability.fixed import BLIND, are_blind, first
+from router.core.stability.tuning import Tuning
 from router.core.ticket import Ticket
 from router.core.views import Viewer
 from router.core.weigher import Weigher
+from router.core.window.window import Window
 from router.domain.decision import Candidate, Decision, DecisionId, Exclusion, Prices
 from router.domain.deployment import DeploymentName, Tier
 from router.domain.errors import Expired
-from router.domain.events import Event, HealthChanged, LoadObserved, PolicyApplied, ShadowCompared
+from router.domain.events import Event, HealthChanged, PolicyApplied, ShadowCompared
+from router.domain.learned import Part
 from router.domain.outcome import Attempt, AttemptId
 from router.domain.request import Request
 from router.domain.slo import RequestClass
-from router.domain.view import ScrapedLoad
+from router.domain.view import DeploymentView, ScrapedLoad
 from router.learning.ceiling import Ceilings
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
@@ -58,16 +71,33 @@ class Controller:
     ) -> None:
         self.estimator = estimator
         self.profile = profile or standard()
-        self.fleet = Fleet(policy.deployments, policy.bounds)
+        self.fleet = Fleet(policy.deployments, policy.bounds, Random(hash(rng.getstate()[1]) ^ 1))
         self.lengths = LengthModel()
         self.qualities = QualityModel()
+        self.drift = Drift(self.qualities)
         self.ceilings = Ceilings()
         self.duals = Duals(policy)
+        self.tuning = Tuning(self.fleet, self.duals)
         self.memory = Memory()
         self.retries = RetryBudget()
         self._viewer = Viewer(self.lengths, self.qualities, self.ceilings)
         self.spending = Spending(self._viewer)
-        self._weigher = Weigher(self.fleet, self.profile, self.duals, self._viewer, self.spending)
+        self.judging = Judging(self.fleet, self._viewer, self.spending, Random(hash(rng.getstate()[1])))
+        self.scaling = Scaling()
+        self._weigher = Weigher(self.fleet, self.profile, self.duals, self._viewer, self.spending, self.scaling)
+        self.patience = Patience(self._weigher, self._viewer)
+        self.outlook = Outlook(self._weigher, self._viewer)
+        self.window = Window(self.fleet, self._weigher, self._viewer)
+        self.checks, self.second = self._viewer.checks, Second(self._weigher, self._viewer, self.memory, rng)
+        self.learning = Learning(
+            digest_of(estimator),
+            {
+                Part.QUALITY: self.qualities,
+                Part.LENGTHS: self.lengths,
+                Part.CEILINGS: self.ceilings,
+                Part.CHECKS: self.checks,
+            },
+        )
         self._rng, self._shadow_rng = rng, Random(0)
         self._name = name
         self._count = self._beats = 0
@@ -82,9 +112,11 @@ class Controller:
     def _adopt(self) -> None:
         policy = self.policy
         self._weigher.forget()
+        self.learning.hold(m.latency for m in self.fleet.members.values())
         self._admission = Admission(policy, self.rollouts, self.estimator)
         self.duals.adopt(policy, self.rollouts.classes())
-        self.spending.adopt(policy.classes)
+        self.tuning.adopt(policy)
+        self.spending.adopt((*policy.classes, *accounts(policy.classes)))
         tpots = [c.objectives.tpot.threshold_s for c in policy.classes if c.objectives.tpot is not None]
         self._tightest_tpot = min(tpots, default=None)
         large = [d.price for d in policy.deployments if d.tier is Tier.LARGE and d.price.output_usd_per_mtok > 0.0]
@@ -107,9 +139,19 @@ class Controller:
         self._adopt()
         return events
 
+    def hear(self, asked: Asked, verdict: Verdict, *, now: float, at: float) -> list[Event]:
+        """What the decision log says of an edit that waits for it."""
+        events = self.rollouts.hear(asked, verdict, now=now, at=at)
+        if events:
+            self._adopt()
+        return events
+
     def admit(self, request: Request, *, now: float) -> Ticket:
         """Class, features, complexity, deadline; raises `RequestError` or `Expired`."""
-        return self._admission.admit(request, now=now)
+        ticket = self._admission.admit(request, now=now)
+        self.drift.see(ticket)
+        self.tuning.see(ticket)
+        return ticket
 
     def decide(self, ticket: Ticket, *, now: float) -> Decision | Hold:
         """Pick a deployment, or say that none has room yet; raises `Rejected`, `Expired` or `RequestError`."""
@@ -128,18 +170,37 @@ class Controller:
             self.spending.on_weighed(ticket.request_class.name, need.purse, served=bool(candidates))
         if not candidates:
             return nobody(excluded, need.purse)
-        index, probabilities = self.profile.picker.pick(candidates, views, need, rng=self._rng)
+        seen = views
+        if ticket.request_class.budget.mean_usd_per_request is not None:
+            views, candidates, excluded = self.duals.paces.afforded(ticket, need, (views, candidates, excluded))
+        if ticket.request_class.patience_s and self.patience.keeps(ticket, need, views, candidates, excluded):
+            return Hold(excluded)
+        index, probabilities = self._pick(candidates, views, need)
         if index is None:
+            if need.dearness < 1.0 and any(e.code == "at_limit" for e in excluded):
+                return Hold(excluded)
+            self.duals.on_refused(ticket, seen)
             raise shed(candidates)
         weighed = tuple(
-            Candidate(c.deployment, c.score, c.terms, p, c.spread) if p else c
-            for c, p in zip(candidates, probabilities, strict=True)
+            [
+                Candidate(c.deployment, c.score, c.terms, p, c.spread, c.fallen) if p else c
+                for c, p in zip(candidates, probabilities, strict=True)
+            ]
         )
-        self.duals.on_decided(ticket, views[index], views, now=now)
+        self.duals.on_decided(ticket, views[index], seen, excluded, now=now)
         prices = Prices(need.floor_price, need.usd_price, {v.deployment.name: v.capacity_price for v in views})
         decision = self._decision(ticket, need, index, weighed, tuple(excluded), prices)
         ticket.decision, ticket.view = decision, views[index]
         return decision
+
+    def _pick(
+        self, candidates: Sequence[Candidate], views: Sequence[DeploymentView], need: Need
+    ) -> tuple[int | None, Sequence[float]]:
+        """The picker's choice; where nothing is known of any of them any more, the first of the fixed order."""
+        if are_blind(self.fleet, candidates):
+            found = first(need.request_class, views)
+            return found, [float(i == found) for i in range(len(views))]
+        return self.profile.picker.pick(candidates, views, need, rng=self._rng)
 
     def compare(self, ticket: Ticket, *, now: float) -> ShadowCompared | None:
         """What an edit in the shadow would have decided just now, where there is one."""
@@ -174,7 +235,9 @@ class Controller:
             excluded=excluded,
             chosen=weighed[index].deployment,
             propensity=weighed[index].propensity,
-            binding=binding(weighed, index, ticket.forced, excluded if need.tried else ()),
+            binding=BLIND
+            if are_blind(self.fleet, weighed)
+            else binding(weighed, index, ticket.forced, excluded if need.tried else ()),
             prices=prices,
             input_tokens=request.input_tokens,
             arm=ticket.arm,
@@ -191,6 +254,8 @@ class Controller:
         decision, view = ticket.decision, ticket.view
         assert decision is not None
         assert view is not None
+        if ticket.kept is not None:
+            self.patience.on_gone(ticket, view.deployment, now=now)
         ticket.attempts += 1
         request_class, request = ticket.request_class, ticket.request
         max_tokens = self._viewer.max_tokens(ticket, view.deployment.model)
@@ -208,6 +273,7 @@ class Controller:
             temperature=filled.temperature,
             top_p=filled.top_p,
             top_k=filled.top_k,
+            logprobs=ticket.checks is not None and asks_logprobs(ticket, view.deployment),
         )
         member = self.fleet.members[view.deployment.name]
         permit = Permit(
@@ -230,9 +296,11 @@ class Controller:
 
     def lane(self, ticket: Ticket) -> Lane:
         """What those who wait for the same have in common: who may still serve them, and what it may cost; and their
-        class, where it has a budget of the day, with what becomes of them when that is spent."""
+        class, where it has a budget of the day, with what becomes of them when that is spent. Who is kept for a
+        cheaper lane is in nobody's way."""
         budget, name = ticket.request_class.budget, ticket.request_class.name
         own = "" if budget.usd_per_day is None else f"{name} {budget.when_spent}"
+        own += "" if ticket.kept is None else f" kept for {ticket.kept.lane}"
         return self.routable(ticket) - ticket.tried, budget.usd_per_request, own
 
     def on_load(self, load: ScrapedLoad) -> None:
@@ -244,16 +312,18 @@ class Controller:
     def tick(self, *, now: float, at: float) -> list[Event]:
         """Overdue calls, limits, prices and rollouts; a few times a second. `at` is the wall time of `now`."""
         members = self.fleet.members.values()
-        events = self.duals.tick(members, now=now)
-        events += self._roll_out(now=now, at=at)
+        events = [*self.learning.told(), *self.patience.told()]
+        events += self.drift.tick(now=now, at=at)
+        events += self.duals.tick(members, now=now)
+        events += [*self._roll_out(now=now, at=at), *self.tuning.tick(now=now)]
         events += self.spending.tick(now=now, at=at)
         for member in members:
-            update = member.beat(self._tightest_tpot, now=now)
-            if update is not None:
-                events.append(update)
-            events += self.health(member)
-            events.append(_observed(member, now))
-        return events
+            events += member.beat(self._tightest_tpot, now=now)
+            events += [*self.health(member), *member.scores.tick(now=now)]
+            if member.reserve is not None:
+                events += member.reserve.tick(member.price.in_force, now=now)
+            events.append(member.observed(now=now))
+        return [*events, *self.scaling.tick(members, self._tightest_tpot, now=now)]
 
     def _roll_out(self, *, now: float, at: float) -> list[Event]:
         self._beats += 1
@@ -266,29 +336,12 @@ class Controller:
 
     @staticmethod
     def health(member: Member) -> list[Event]:
-        """The event of a change of health since the last was told."""
-        old, new = member.told_health, member.circuit.health
-        if new is old:
-            return []
-        member.told_health = new
-        return [HealthChanged(member.deployment.name, old.value, new.value, member.circuit.reason)]
+        """Every change of health since the last was told."""
+        name = member.deployment.name
+        return [HealthChanged(name, old.value, new.value, why) for old, new, why in member.circuit.take()]
 
 
 def _is_watched(request_class: RequestClass) -> bool:
     """Whether tokens must be seen as they come: for what is promised of them, or to tell silence from a long answer."""
     objectives = request_class.objectives
     return objectives.ttft is not None or objectives.tpot is not None or request_class.hedge_after_s is not None
-
-
-def _observed(member: Member, now: float) -> LoadObserved:
-    account = member.account
-    load = account.load(now, 0.0)
-    return LoadObserved(
-        member.deployment.name,
-        account.in_flight,
-        None if isinstance(member.limit, FixedLimit) else member.limit.value,
-        account.waiting_tokens,
-        round(load.context_tokens),
-        member.saturation_ratio(now=now),
-        member.latency.multiplier,
-    )

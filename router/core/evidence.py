@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from math import inf
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from router.core.rollouts.evidence import Evidence
 from router.core.ticket import Ticket
@@ -13,9 +15,11 @@ from router.domain.decision import Candidate, Exclusion
 from router.domain.errors import Rejected, RequestError
 from router.domain.slo import WhenSpent
 from router.domain.view import DeploymentView
+from router.learning.verify.checks import Grades
 from router.routing.fallback import LATER
 from router.routing.filters import PASSING
 from router.routing.need import Purse
+from router.stats.normal import logit, sigmoid
 
 _MAX_REMEMBERED = 100_000
 
@@ -44,6 +48,15 @@ class Remembered(Struct, frozen=True):
     deployment: str
     evidence: Evidence | None = None
     """The side of a rollout that it was decided on."""
+    ease: float = 0.0
+    """How easy the request was for all models alike, in log odds."""
+    p_before: float = 0.0
+    """P(adequate) before the answer was checked, with what the checks said of it."""
+    grades: Grades = ()
+    novelty: float = 0.0
+    floor: str = ""
+    counted: float | None = None
+    """The floor that counts the answer, and as what; the verdict itself once there was one."""
 
 
 class Memory:
@@ -59,11 +72,34 @@ class Memory:
         assert decision is not None
         deployment = view.deployment
         estimate = ticket.scored.of(deployment.model, deployment.tier)
+        if ticket.shifts:
+            estimate = sigmoid(logit(estimate) + ticket.shifts.get(deployment.model, 0.0))
         self._by_id[decision.id] = Remembered(
-            deployment.model, ticket.scored.use_case, estimate, decision.request_class, deployment.name, ticket.evidence
+            deployment.model,
+            ticket.scored.use_case,
+            estimate,
+            decision.request_class,
+            deployment.name,
+            ticket.evidence,
+            ticket.ease,
+            novelty=ticket.scored.novelty,
         )
         if len(self._by_id) > self._most:
             self._by_id.popitem(last=False)
+
+    def on_checked(self, decision_id: str, p_before: float, shift: float, grades: Grades) -> None:
+        """The answer was checked, which moved its log odds by `shift`. Feedback is then compared with what was expected
+        *after* the checks: answers that are sent have mostly passed, which says nothing about the model's others."""
+        known = self._by_id.get(decision_id)
+        if known is not None:
+            estimate = sigmoid(logit(known.estimate) + shift)
+            self._by_id[decision_id] = replace(known, estimate=estimate, p_before=p_before, grades=grades)
+
+    def on_counted(self, decision_id: str, floor: str, counted: float) -> None:
+        """The answer of this decision was given, and counts so much for a floor."""
+        known = self._by_id.get(decision_id)
+        if known is not None:
+            self._by_id[decision_id] = replace(known, floor=floor, counted=counted)
 
     def recall(self, decision_id: str) -> Remembered | None:
         """Once: a second feedback on the same decision is not counted twice."""
@@ -76,16 +112,18 @@ def binding(
     """The constraint that decided: `forced`, `fallback` (an order kept out some of the `excluded`), `only`, `explored`,
     or the term that put the pick before the runner-up.
 
-    Terms: `slo`, `quality`, `floor`, `cost`, `capacity`.
+    Terms: `slo`, `quality`, `floor`, `cost`, `capacity`, `cascade`.
     """
     if forced is not None:
         return "forced"
-    if any(e.code == LATER for e in excluded):
+    if excluded and any(e.code == LATER for e in excluded):
         return "fallback"
     if len(candidates) == 1:
         return "only"
     mine = candidates[chosen]
-    other = max((c for i, c in enumerate(candidates) if i != chosen), key=lambda c: c.score)
+    scores = [c.score for c in candidates]
+    scores[chosen] = -inf
+    other = candidates[scores.index(max(scores))]
     if mine.score < other.score:
         return "explored"
     a, b = mine.terms, other.terms
@@ -96,8 +134,9 @@ def binding(
         "floor": a.floor - b.floor,
         "cost": b.cost - a.cost,
         "capacity": b.capacity - a.capacity,
+        "cascade": a.cascade - b.cascade,
     }
-    return max(gains, key=lambda k: gains[k])
+    return max(gains, key=gains.__getitem__)
 
 
 def nobody(excluded: Sequence[Exclusion], purse: Purse | None = None) -> Hold:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from router.core.controller import Controller
+from router.core.evidence import Remembered
 from router.core.ledger import Permit
 from router.core.rollouts.evidence import Met
 from router.core.ticket import Ticket
+from router.domain.deployment import Mode
 from router.domain.errors import RouterError
-from router.domain.events import CACHE, AttemptEnded, Event, FeedbackReceived, RequestEnded
+from router.domain.events import CACHE, JUDGE, SENDER, AttemptEnded, Event, FeedbackReceived, RequestEnded
 from router.domain.outcome import Ending, Outcome, Receipt, Usage
 from router.domain.request import Capability
 from router.slo.judge import judge
@@ -24,8 +28,11 @@ _SPEAKING = frozenset(
         "backend_forbidden",
         "context_length_exceeded",
         "unsupported",
+        "slo_unreachable",
     }
 )
+
+_TOO_MUCH = frozenset({"throttled", "backend_overloaded"})
 
 
 class Feedback:
@@ -42,13 +49,19 @@ class Feedback:
         member.circuit.on_alive(permit.attempt.id)
         if not permit.silent:
             observed = now - permit.attempt.started
+            member.scores.on_first_token(permit, observed)
             member.latency.observe_first_token(permit.predicted_ttft_s, observed, now=now)
+            if (ttft := ticket.request_class.objectives.ttft) is not None:
+                inside = observed <= ttft.threshold_s
+                member.limit.observe_first_token(permit.attempt.started, inside=inside, now=now)
+            if member.wait is not None:
+                member.wait.observe(observed - permit.predicted_ttft_s + permit.lane_wait_s, now=now)
         return self._controller.health(member)
 
     def on_tokens(self, permit: Permit, count: int, *, now: float) -> None:
         """More tokens of a call came."""
         member = permit.member
-        member.account.on_tokens(permit, count, member.latency, now=now)
+        member.account.on_tokens(permit, count, member, now=now)
 
     def on_outcome(
         self,
@@ -61,11 +74,15 @@ class Feedback:
         """A call ended: the ledger closes, and latency, length, circuit and quota learn."""
         attempt, member, now = outcome.attempt, permit.member, outcome.ended
         ticket.cost_usd += outcome.cost_usd
+        resized: list[Event] = []
         member.account.close(permit)
+        if permit.first_token is None and not permit.silent:
+            member.scores.on_silent_end(permit, now - attempt.started)
         if ticket.request_class.budget.usd_per_day is not None:
             self._controller.spending.settle(ticket.request_class.name, outcome)
         if member.quota is not None:
-            member.quota.settle(permit.expected_tokens, outcome.output_tokens)
+            refused = attempt.request.input_tokens if _was_refused(outcome) else 0
+            member.quota.settle(permit.expected_tokens, outcome.output_tokens, refused_input=refused)
         if outcome.ending is Ending.COMPLETED:
             self._learn(ticket, permit, outcome)
         elif _was_mute(permit, outcome):
@@ -74,13 +91,16 @@ class Feedback:
             code = outcome.error_code or "backend_error"
             member.circuit.on_failed(attempt.id, code, outcome.retry_after_s, now=now)
             if code == "throttled" and member.quota is not None:
-                member.quota.on_throttled(now=now)
+                moved = member.quota.on_throttled(now=now)
+                resized = [] if member.reserve is None else member.reserve.resized(moved)
+            if code in _TOO_MUCH or outcome.retry_after_s is not None:
+                resized += member.on_refused(now=now)
         else:
             member.circuit.on_withdrawn(attempt.id)
         if attempt.number == 1:
             self._controller.retries.on_first()
         ended = _ended(ticket, outcome, batch_wait_s, network_s)
-        return [ended, *self._learn_ceiling(ticket, outcome), *self._controller.health(member)]
+        return [ended, *self._learn_ceiling(ticket, outcome), *resized, *self._controller.health(member)]
 
     def _learn_ceiling(self, ticket: Ticket, outcome: Outcome) -> list[Event]:
         """How long an answer got, where a ceiling is learned. What the sender's own bound or the context window cut
@@ -93,7 +113,9 @@ class Feedback:
             return []
         model = attempt.deployment.model
         moved = self._controller.ceilings.observe(ticket.learned_as, model, terms, outcome.output_tokens, cut=cut)
-        return [] if moved is None or ticket.learned_as != ticket.request_class.name else [moved]
+        if moved is None or ticket.learned_as != ticket.request_class.name:
+            return []
+        return [replace(moved, advised=ticket.request_class.mode is Mode.ADVISE)]
 
     def _learn(self, ticket: Ticket, permit: Permit, outcome: Outcome) -> None:
         member, attempt, now = permit.member, outcome.attempt, outcome.ended
@@ -104,10 +126,15 @@ class Feedback:
             return
         if permit.silent:
             took = now - attempt.started
+            if member.wait is not None:
+                member.wait.observe(took - permit.predicted_whole_s(tokens) + permit.lane_wait_s, now=now)
+                return
             member.latency.observe_whole(permit.predicted_whole_s(tokens), took, permit.multiplier, now=now)
         elif permit.first_token is not None and tokens > 1:
             observed = (now - permit.first_token - permit.stalled_s) / (tokens - 1)
+            member.scores.on_tpot(permit, observed)
             member.latency.observe_tpot(permit.predicted_tpot_s, observed, now=now)
+            member.limit.observe_call(observed, permit.first_token, now=now)
 
     def on_end(self, ticket: Ticket, done: Outcome | None, error: RouterError | None, *, now: float) -> RequestEnded:
         """The request is answered by `done`, or has failed for good."""
@@ -119,8 +146,10 @@ class Feedback:
         if served is None and ticket.view is not None:
             served = ticket.view.deployment
         p_adequate = self._served_well(ticket, done) if answered else None
-        self._controller.duals.on_ended(ticket, p_adequate)
+        self._count(ticket, done if answered else None)
         slo_met = answered and all(ok for _, ok in met)
+        if error is None or _is_telling(ticket, error, now):
+            self._controller.tuning.on_ended(ticket, met, now=now)
         self._weigh_in(ticket, met, p_adequate, error, now=now)
         output = done.output_tokens if done is not None else 0
         tokens = done.input_tokens if done is not None else request.input_tokens
@@ -207,12 +236,22 @@ class Feedback:
         elif _is_telling(ticket, error, now):
             evidence.on_failed(objectives, now=now)
 
-    @staticmethod
-    def on_refused(ticket: Ticket, error: RouterError, *, now: float) -> None:
+    def on_refused(self, ticket: Ticket, error: RouterError, *, now: float) -> None:
         """The request was refused before any call. A side of a rollout does not pass by refusing: no promise counts
         as kept."""
-        if ticket.evidence is not None and _is_telling(ticket, error, now):
-            ticket.evidence.on_failed(ticket.request_class.objectives, now=now)
+        if not _is_telling(ticket, error, now):
+            return
+        objectives = ticket.request_class.objectives
+        met = judge(objectives, ttft_s=None, tpot_s=None, e2e_s=None, answered=False)
+        self._controller.tuning.on_ended(ticket, met, now=now)
+        if ticket.evidence is not None:
+            ticket.evidence.on_failed(objectives, now=now)
+
+    def _count(self, ticket: Ticket, done: Outcome | None) -> None:
+        """What was served counts for the floor of its class."""
+        counted = self._controller.duals.on_ended(ticket, None if done is None else done.attempt.deployment.model)
+        if done is not None and counted is not None:
+            self._controller.memory.on_counted(done.attempt.decision_id, *counted)
 
     @staticmethod
     def _served_well(ticket: Ticket, done: Outcome | None) -> float | None:
@@ -222,15 +261,33 @@ class Feedback:
         known = ticket.qualities.get(done.attempt.deployment.model)
         return None if known is None else known[0]
 
-    def on_quality(self, decision_id: str, quality: float, *, adequate: float) -> FeedbackReceived:
-        """Late quality for a decision; unknown and repeated ids teach nothing."""
-        known = self._controller.memory.recall(decision_id)
+    def on_quality(
+        self, decision_id: str, quality: float, *, adequate: float, source: str = SENDER
+    ) -> FeedbackReceived:
+        """Late quality for a decision; unknown and repeated ids teach nothing. A sender who comes after a judge teaches
+        only where it says otherwise."""
+        known, is_news = self._controller.memory.recall(decision_id), True
+        docket = self._controller.judging.docket
+        if source == SENDER:
+            judged, differs = docket.on_told(decision_id, quality)
+            if known is None:
+                known, is_news = judged, differs
         if known is None:
-            return FeedbackReceived(decision_id, quality, False)
+            return FeedbackReceived(decision_id, quality, False, source=source)
+        if is_news:
+            self._teach(known, adequate, source)
+        if source == JUDGE:
+            docket.on_taught(decision_id, known if known.counted is None else replace(known, counted=adequate))
+        return FeedbackReceived(decision_id, quality, True, known.request_class, known.model, source)
+
+    def _teach(self, known: Remembered, adequate: float, source: str) -> None:
         if known.evidence is not None:
             known.evidence.on_quality(adequate)
-        self._controller.qualities.observe(known.estimate, known.model, known.use_case, adequate)
-        return FeedbackReceived(decision_id, quality, True, known.request_class, known.model)
+        if known.grades and not self._controller.drift.is_frozen(source):
+            self._controller.checks.observe(known.p_before, known.model, known.grades, adequate)
+        if known.counted is not None and not self._controller.drift.flatters(source):
+            self._controller.duals.on_verdict(known.floor, known.model, known.counted, adequate)
+        self._controller.drift.teach(known, adequate, source=source)
 
 
 def _decision_id(ticket: Ticket, done: Outcome | None) -> str:
@@ -249,9 +306,14 @@ def _is_telling(ticket: Ticket, error: RouterError, now: float) -> bool:
     return is_silent or (objectives.e2e is not None and waited > objectives.e2e.threshold_s)
 
 
+def _was_refused(outcome: Outcome) -> bool:
+    """Whether a call failed before any of it was taken in."""
+    return outcome.ending is Ending.FAILED and outcome.first_token is None
+
+
 def _was_mute(permit: Permit, outcome: Outcome) -> bool:
     """Whether a call that was given up had said nothing for so long that the deployment must be ill."""
-    if permit.first_token is not None or outcome.error_code in _SPEAKING:
+    if permit.first_token is not None or outcome.error_code in _SPEAKING or permit.member.wait is not None:
         return False
     waited = outcome.ended - outcome.attempt.started
     return waited > permit.excused_s(_MUTE_TIMES) + (0.0 if permit.overtaken else _MUTE_S)

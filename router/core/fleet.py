@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
+from random import Random
+from typing import NamedTuple
+
+from router.control.advised_limit import AdvisedLimit
 from router.control.batching import BatchTuner
 from router.control.capacity import Quota
 from router.control.circuit import Circuit
-from router.control.limits import FixedLimit, Limit, StepModelLimit
+from router.control.limits import COLD, KINDS, FixedLimit, Limit, Sight, Stand, TokenLimit
 from router.control.profiles import profile_for
+from router.control.staleness import Staleness
+from router.core.capacity.reserve import Reserve, spills_to
 from router.core.ledger import Account, Permit
-from router.domain.deployment import Deployment, DeploymentName, Kind
-from router.domain.events import LimitUpdate
-from router.domain.view import DeploymentView
-from router.learning.latency import BATCH_SIGMA, E2E_SIGMA, LatencyModel
+from router.core.stability.scores import Scores
+from router.domain.control.stability import KnowledgeChanged
+from router.domain.deployment import Deployment, DeploymentName, Kind, Lane, LimitKind, Mode
+from router.domain.events import Event, LoadObserved
+from router.domain.view import DeploymentView, Load
+from router.learning.lane_wait import PRIOR_SIGMA, LaneWait
+from router.learning.latency import BATCH_SIGMA, E2E_SIGMA, LatencyModel, Prospect, Residual
 from router.policy.meaning.fleet import keeps_learned
 from router.policy.policy import Bounds
 from router.slo.pacing import CapacityPrice
@@ -23,6 +33,19 @@ _LONG_ANSWER = 3.0
 """Times the expected length: a silent call may only be writing a long answer."""
 
 
+Standing = tuple[Load, Prospect | None]
+"""Load, and what the next request can expect of it; a batch endpoint has a model of its own."""
+
+
+class Limited(NamedTuple):
+    """What a deployment is held to: calls and tokens at once (`None`: no bound is known), by which kind of limit."""
+
+    kind: str
+    requests: float
+    tokens: float | None
+    in_flight: int
+
+
 class Member:
     """One deployment with its ledger, models, limit, quota, circuit and price.
 
@@ -30,18 +53,24 @@ class Member:
     meanwhile replaced the member.
     """
 
-    def __init__(self, deployment: Deployment, bounds: Bounds) -> None:
+    def __init__(self, deployment: Deployment, bounds: Bounds, rng: Random | None = None) -> None:
         self.deployment = deployment
         self.account = Account()
-        self.circuit = Circuit()
-        self.told_health = self.circuit.health
+        self.circuit = Circuit(rng)
+        self.scores = Scores(deployment.name)
+        self.staleness = Staleness()
         self.price = CapacityPrice(high=bounds.capacity_price_max)
+        self.price.is_advice = deployment.mode is Mode.ADVISE
         self.typical_work = Ewma(_WORK_HALF_LIFE_S, mean=0.0, weight=0.0)
         self.latency = LatencyModel(deployment.step or profile_for(deployment.model, deployment.tier))
         self.limit = _limit(deployment, bounds)
-        self.quota = None if deployment.quota is None else Quota(deployment.quota)
+        self.tokens = TokenLimit(deployment.name, deployment.limit.tokens)
+        self._reserve(deployment)
+        self._begin_lane(deployment.lane)
         self.batch = _tuner(deployment, bounds)
         self.spread = self.latency.spread(self._e2e_sigma)
+        self.standing: Standing | None = None
+        """What every request of one instant sees alike, while a window of them is decided."""
 
     @property
     def _e2e_sigma(self) -> float:
@@ -52,32 +81,88 @@ class Member:
         self.latency.restore(latency)
         self.spread = self.latency.spread(self._e2e_sigma)
 
+    def forget_latency(self) -> None:
+        """What is expected of it is again what it was before it was ever called."""
+        self.latency = LatencyModel(self.latency.prior)
+        self._begin_lane(self.deployment.lane)
+        if self.batch is not None:
+            self.batch = BatchTuner(self.deployment.batch, max_items=self.batch.max_items)
+
     def adopt(self, deployment: Deployment, bounds: Bounds) -> None:
         """Take the operator's word on what changed; everything learned stays."""
         old, self.deployment = self.deployment, deployment
         self.price.high = bounds.capacity_price_max
-        self.limit.rebound(*_limit_bounds(deployment, bounds))
+        self.tokens.stated = deployment.limit.tokens
+        if deployment.mode is not old.mode:
+            self.price.put_in_force(is_advice=deployment.mode is Mode.ADVISE)
+            start = None if deployment.mode is Mode.ADVISE else self.limit.value
+            self.limit = _limit(deployment, bounds, start)
+        elif deployment.limit.kind is old.limit.kind:
+            self.limit.rebound(*_limit_bounds(deployment, bounds))
+        else:
+            self.limit = _limit(deployment, bounds, self.limit.value)
         if deployment.quota != old.quota:
-            self.quota = None if deployment.quota is None else Quota(deployment.quota)
+            self._reserve(deployment)
+        elif self.reserve is not None:
+            self.reserve.deployment = deployment
+            self._may_learn_size()
         if deployment.batch != old.batch:
             self.batch = _tuner(deployment, bounds)
         elif self.batch is not None:
-            self.batch.max_items = min(deployment.max_items, bounds.batch_items_max)
+            self.batch.max_items = _most_items(deployment, bounds)
+
+    def _reserve(self, deployment: Deployment) -> None:
+        self.quota = Quota(deployment.quota) if deployment.kind is Kind.PROVISIONED else None
+        self.reserve = None if self.quota is None else Reserve(deployment, self.quota)
+        self._may_learn_size()
+
+    def _begin_lane(self, lane: Lane) -> None:
+        """Nothing is known of how long the lane keeps a call, so that its first token may come at any time."""
+        self.wait = LaneWait() if lane is Lane.FLEX else None
+        if self.wait is not None:
+            self.latency.ttft = Residual(PRIOR_SIGMA)
+
+    def _may_learn_size(self) -> None:
+        if self.quota is not None:
+            self.quota.learns = self.deployment.quota is None and self.deployment.mode is not Mode.ADVISE
 
     def open(self, permit: Permit, view: DeploymentView, *, now: float) -> None:
         """Take a permit: ledger, circuit and quota know of it before the next decision."""
         self.account.open(permit, now=now)
+        self.standing = None
         self.circuit.on_sent(permit.attempt.id, now=now)
         self.typical_work.update(view.work_s, now=now)
         if self.quota is not None:
             self.quota.reserve(permit.attempt.request.input_tokens, view.output_tokens, now=now)
 
-    def beat(self, tpot_s: float | None, *, now: float) -> LimitUpdate | None:
+    def observe_gap(self, load: Load, window_s: float, tokens: int, prefill_tokens: int, *, now: float) -> None:
+        """See `LatencyModel.observe_gap`; the limits see the pace of it."""
+        self.latency.observe_gap(load, window_s, tokens, prefill_tokens, now=now)
+        if window_s > 0.0:
+            gap_s, held = window_s / tokens, self.account.context_tokens + self.account.waiting_tokens
+            self.limit.observe_gap(gap_s, now=now)
+            self.tokens.observe_gap(gap_s, window_s, held, now=now)
+
+    def on_refused(self, *, now: float) -> list[Event]:
+        """It said that it is too much: cut what it is too much of. Reserved tokens a minute are no matter of how many
+        at once, and are seen to by the quota."""
+        account = self.account
+        if self.quota is not None or self.tokens.on_refused(
+            account.in_flight, account.context_tokens + account.waiting_tokens, now=now
+        ):
+            return []
+        update = self.limit.on_refused(account.in_flight, now=now)
+        return [] if update is None else [update]
+
+    def beat(self, tpot_s: float | None, *, now: float) -> list[Event]:
         """The heartbeat: notice silence, forget what is stale, and move the concurrency limit to where the tightest
         TPOT objective allows."""
         account = self.account
         self._notice_overdue(now)
         self.latency.relax(now=now)
+        if self.batch is not None:
+            self.batch.curve.relax(now=now)
+        aged = self._notice_age(now)
         spread = self.latency.spread(self._e2e_sigma)
         if spread != self.spread:
             self.spread = spread
@@ -85,17 +170,39 @@ class Member:
         account.relax(now)
         context = account.context_tokens / account.decoding if account.decoding else _TYPICAL_CONTEXT_TOKENS
         share = self.latency.prefill_s_per_token * account.prefill_rate.at(now)
-        return self.limit.update(
-            self.latency,
-            tpot_s=tpot_s,
-            context_per_sequence=context,
-            prefill_share=share,
-            used=account.in_flight,
+        off = math.hypot(spread.tpot_log_mean, spread.tpot_log_sigma)
+        sight = Sight(now, account.in_flight, tpot_s, context, share, off)
+        held = account.context_tokens + account.waiting_tokens
+        moved = None if self.price.is_held else self.limit.update(self.latency, sight)
+        updates = moved, self.tokens.beat(account.in_flight, held, now=now)
+        return [update for update in (*updates, aged) if update is not None]
+
+    def _notice_age(self, now: float) -> KnowledgeChanged | None:
+        """What is old is believed less: predictions are wider, and in the end slower."""
+        account, stale, old = self.account, self.staleness, self.staleness.known
+        silent_s = 0.0 if self.wait is not None else account.silent_s(now)
+        permit = next(iter(account.overdue()), None) if silent_s else None
+        has_changed = stale.look(
+            now=now,
+            scraped_at=account.scraped_at,
+            others=account.outside,
+            silent_s=silent_s,
+            expected_s=0.0 if permit is None else permit.predicted_ttft_s,
         )
+        wider, slower = stale.wider, stale.slower
+        self.latency.ttft.widen(wider, slower, self.scores.ttft.width)
+        self.latency.tpot.widen(wider, slower, self.scores.tpot.width)
+        if not has_changed:
+            return None
+        age_s = max(stale.age_s, silent_s)
+        return KnowledgeChanged(self.deployment.name, old.value, stale.known.value, age_s, stale.reason)
 
     def _notice_overdue(self, now: float) -> None:
         """The longest silence counts as an observation: at least this slow."""
         permit = next(iter(self.account.overdue()), None)
+        if self.wait is not None:
+            self.wait.observe_waiting(0.0 if permit is None else now - permit.attempt.started)
+            return
         if permit is None or self.batch is not None:
             return
         expected = permit.predicted_ttft_s
@@ -108,21 +215,44 @@ class Member:
     @property
     def prefill_s_per_token(self) -> float:
         """Seconds that one prompt token ahead of us takes."""
-        latency, account = self.latency, self.account
-        step = latency.step_s(account.decoding, account.context_tokens)
-        return latency.prefill_s_per_token + step / max(latency.prior.step_token_budget - account.decoding, 64)
+        return self.latency.prefill_pace_s(self.account.decoding, self.account.context_tokens)
+
+    def limited(self) -> Limited:
+        """Its limits as they are now."""
+        return Limited(self.limit.kind.value, self.limit.value, self.tokens.value, self.account.in_flight)
+
+    def observed(self, *, now: float) -> LoadObserved:
+        """Its state at a tick."""
+        account, is_batch = self.account, self.batch is not None
+        return LoadObserved(
+            self.deployment.name,
+            account.in_flight,
+            None if is_batch else self.limit.value,
+            account.waiting_tokens,
+            round(account.load(now, 0.0).context_tokens),
+            self.saturation_ratio(now=now),
+            self.latency.multiplier,
+            "" if is_batch else self.limit.kind.value,
+            self.tokens.value,
+        )
 
     def saturation_ratio(self, *, now: float) -> float:
         """Used share of what binds first: the concurrency limit, or reserved tokens."""
         used = self.account.in_flight / self.limit.value
+        if (tokens := self.tokens.value) is not None:
+            used = max(used, (self.account.context_tokens + self.account.waiting_tokens) / tokens)
         return used if self.quota is None else max(used, self.quota.saturation_ratio(now=now))
 
 
 class Fleet:
     """The members by name; what is learned survives a change of policy for deployments that stay the same."""
 
-    def __init__(self, deployments: tuple[Deployment, ...], bounds: Bounds) -> None:
-        self.members = {d.name: Member(d, bounds) for d in deployments}
+    def __init__(self, deployments: tuple[Deployment, ...], bounds: Bounds, rng: Random | None = None) -> None:
+        self._rng = rng
+        self.members = {d.name: Member(d, bounds, rng) for d in deployments}
+        self.has_blind = False
+        """Whether nothing is known any more of one of them."""
+        self._appraise()
 
     def change(self, deployments: tuple[Deployment, ...], bounds: Bounds) -> None:
         """Adopt a new list: a deployment whose address and model stay keeps what it has learned."""
@@ -133,23 +263,48 @@ class Fleet:
                 old.adopt(deployment, bounds)
                 members[deployment.name] = old
             else:
-                members[deployment.name] = Member(deployment, bounds)
+                members[deployment.name] = Member(deployment, bounds, self._rng)
         self.members = members
+        self._appraise()
+
+    def limits(self) -> dict[str, Limited]:
+        """The limit of each deployment that is not driven by batches."""
+        return {name: m.limited() for name, m in self.members.items() if m.batch is None}
+
+    def _appraise(self) -> None:
+        """What each reserved token would cost where load spills to."""
+        deployments = [m.deployment for m in self.members.values()]
+        for member in self.members.values():
+            if member.quota is not None:
+                member.quota.on_demand = spills_to(member.deployment, deployments)
 
 
 def _limit_bounds(deployment: Deployment, bounds: Bounds) -> tuple[float, float]:
-    high = float(min(deployment.max_in_flight or bounds.limit_max, bounds.limit_max))
+    terms, high = deployment.limit, float(min(deployment.max_in_flight or bounds.limit_max, bounds.limit_max))
+    if terms.kind is LimitKind.FIXED and terms.requests is not None:
+        high = min(high, float(terms.requests))
     return float(min(bounds.limit_min, high)), high
 
 
-def _limit(deployment: Deployment, bounds: Bounds) -> Limit:
+def _limit(deployment: Deployment, bounds: Bounds, start: float | None = None) -> Limit:
+    """A limit that begins at `start`, else where the policy says, else where its kind does."""
     low, high = _limit_bounds(deployment, bounds)
     if deployment.kind is Kind.BATCH:
         return FixedLimit(high)
-    return StepModelLimit(deployment.name, low=low, high=high)
+    terms = deployment.limit
+    if terms.kind is LimitKind.FIXED:
+        return FixedLimit(high)
+    begins = start or terms.requests or COLD.get(terms.kind)
+    limit = KINDS[terms.kind](Stand(deployment.name, low=low, high=high, start=begins))
+    return AdvisedLimit(limit, low, high) if deployment.mode is Mode.ADVISE else limit
 
 
 def _tuner(deployment: Deployment, bounds: Bounds) -> BatchTuner | None:
     if deployment.kind is not Kind.BATCH:
         return None
-    return BatchTuner(deployment.batch, max_items=min(deployment.max_items, bounds.batch_items_max))
+    return BatchTuner(deployment.batch, max_items=_most_items(deployment, bounds))
+
+
+def _most_items(deployment: Deployment, bounds: Bounds) -> int:
+    """Largest batch: no larger than what may be in flight, or it would wait for items that cannot come."""
+    return min(deployment.max_items, bounds.batch_items_max, int(_limit_bounds(deployment, bounds)[1]))

@@ -34,6 +34,7 @@ class Permit:
         "attempt",
         "expected_tokens",
         "first_token",
+        "lane_wait_s",
         "mark_at",
         "mark_prefilled",
         "mark_tokens",
@@ -43,6 +44,7 @@ class Permit:
         "predicted_tpot_s",
         "predicted_ttft_s",
         "silent",
+        "spread",
         "stalled_s",
         "tokens",
     )
@@ -59,6 +61,9 @@ class Permit:
         self.attempt = attempt
         self.member = member
         self.multiplier = member.latency.multiplier
+        self.lane_wait_s = 0.0 if member.wait is None else member.wait.typical_s
+        """What of the predicted TTFT is the wait of a lane."""
+        self.spread = member.spread
         self.silent = not attempt.stream or member.batch is not None
         self.predicted_ttft_s = predicted_ttft_s
         self.predicted_tpot_s = predicted_tpot_s
@@ -111,6 +116,7 @@ class Account:
     __slots__ = (
         "context_tokens",
         "decoding",
+        "heard_at",
         "history",
         "outside",
         "permits",
@@ -130,6 +136,8 @@ class Account:
         self.context_tokens = 0
         self.prefilled = 0
         self.progress_at = 0.0
+        self.heard_at = -math.inf
+        """When a token last came."""
         self.prefill_rate = Rate(_PREFILL_WINDOW_S)
         self.outside = 0.0
         """Sequences of others that scraped load shows and we did not send."""
@@ -158,7 +166,7 @@ class Account:
     def on_first_token(self, permit: Permit, *, now: float) -> None:
         """The prompt is through."""
         tokens = permit.attempt.request.input_tokens
-        permit.first_token = permit.mark_at = now
+        permit.first_token = permit.mark_at = self.heard_at = now
         permit.tokens = permit.mark_tokens = 1
         if permit.decodes_unheard:
             self.context_tokens += 1
@@ -175,6 +183,7 @@ class Account:
         """More tokens of an answer; every few of them teach the latency model."""
         permit.tokens += count
         self.context_tokens += count
+        self.heard_at = now
         fresh = permit.tokens - permit.mark_tokens
         if fresh >= _GAP_TOKENS:
             sink.observe_gap(
@@ -230,6 +239,11 @@ class Account:
         self.scraped_at = observed
         own = next((n for at, n in reversed(self.history) if at <= observed), self.in_flight)
         self.outside += _OUTSIDE_SHARE * (max(sequences - own, 0) - self.outside)
+
+    def silent_s(self, now: float) -> float:
+        """For how long calls that stream have been silent, all of them; 0 where there are none."""
+        oldest = next((p for p in self.permits.values() if not p.silent), None)
+        return 0.0 if oldest is None else now - max(self.heard_at, oldest.attempt.started)
 
     def overdue(self) -> Iterable[Permit]:
         """Permits that have not seen a token yet, the longest first."""

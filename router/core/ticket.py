@@ -9,19 +9,37 @@ from router.domain.decision import Decision
 from router.domain.request import Request
 from router.domain.slo import Parameters
 from router.domain.view import DeploymentView
+from router.learning.verify.checks import Checks
+from router.slo.budget import Pace
+
+
+class Kept:
+    """A request is kept for a cheaper `lane`, since when, and why it no longer is."""
+
+    __slots__ = ("lane", "reason", "since")
+
+    def __init__(self, lane: str, since: float) -> None:
+        self.lane, self.since, self.reason = lane, since, ""
 
 
 class Ticket:
-    """What the controller remembers of a request between its calls. `policy` is the snapshot it began with."""
+    """What the controller remembers of a request between its calls. `policy` is the snapshot it began with, `asking`
+    the deployments about whose answer it is worth asking whom the sender names; `doubted`: a check spoke against the
+    answer that the sender gets. `parameters` fill in where the request is silent; `pace` is of a class with a mean
+    budget, from its first decision on."""
 
     __slots__ = (
         "aim",
         "arm",
+        "asking",
         "attempts",
         "began",
+        "checks",
         "cost_usd",
         "deadline",
         "decision",
+        "doubted",
+        "ease",
         "evidence",
         "first_queue_s",
         "first_sent",
@@ -29,10 +47,12 @@ class Ticket:
         "floor_counted",
         "forced",
         "held_since",
+        "kept",
         "lengths",
         "looked",
         "max_tokens",
         "original",
+        "pace",
         "parameters",
         "policy",
         "qualities",
@@ -43,6 +63,7 @@ class Ticket:
         "scored",
         "shadow",
         "shaped",
+        "shifts",
         "tried",
         "view",
     )
@@ -62,6 +83,8 @@ class Ticket:
         """As it is sent on; `original` is as it came."""
         self.request_class = placed.request_class
         self.scored = scored
+        self.ease = scored.ease()
+        """How easy the request is for all models alike, in log odds."""
         self.policy = placed.policy
         self.arm, self.evidence, self.shadow = placed.arm, placed.evidence, placed.shadow
         self.forced = forced
@@ -70,28 +93,34 @@ class Ticket:
         self.aim = aim
         """What is aimed at: the deadline, or one that may be missed."""
         self.parameters = parameters
-        """What is filled in where the request is silent."""
         self.max_tokens = request.max_tokens or parameters.max_tokens
         """Fixed by the sender or the class; `None` where it is learned by model, or nothing bounds the answer."""
         self.qualities: dict[str, tuple[float, float]] = {}
         self.lengths: dict[str, float] = {}
         self.looked = False
-        self.floor_counted: float | None = None
+        self.floor_counted: tuple[float, float] | None = None
         self.decision: Decision | None = None
         self.view: DeploymentView | None = None
         self.tried: frozenset[str] = frozenset()
         self.attempts = 0
         self.cost_usd = 0.0
         self.first_sent: float | None = None
-        self.first_queue_s = 0.0
         self.first_token: float | None = None
-        self.queue_s = 0.0
+        self.first_queue_s = self.queue_s = 0.0
         self.queued = False
         self.began = request.arrived
         """When the time of its objectives began to run, as far as decisions go: waiting for a budget is left out. What
         is measured and judged counts from arrival."""
         self.held_since: float | None = None
         """Since when nothing but the budget of the day keeps it."""
+        self.kept: Kept | None = None
+        self.checks: Checks | None = None
+        """What its answer will be checked for; `None` where it will not, or has been."""
+        self.asking: frozenset[str] = frozenset()
+        self.doubted = False
+        self.shifts: dict[str, float] = {}
+        """By model, how far a checked answer moved the log odds of what another would be like."""
+        self.pace: Pace | None = None
         self.shaped: tuple[tuple[str, int], ...] = ()
         """What was changed in the request before it is sent on, and the input tokens that it saves."""
 
@@ -105,6 +134,11 @@ class Ticket:
         """Higher goes first."""
         asked = self.request.priority
         return self.request_class.priority if asked is None else asked
+
+    @property
+    def weight(self) -> float:
+        """Of its tenant, where tenants compete."""
+        return self.policy.tenants.get(self.request.tenant, 1.0)
 
     def on_sent(self, now: float) -> None:
         """A call goes out."""

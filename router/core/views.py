@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import math
 
-from router.core.fleet import Member
+from msgspec import Struct
+from msgspec.structs import replace
+
+from router.core.fleet import Member, Standing
 from router.core.ticket import Ticket
-from router.domain.slo import Objectives
+from router.domain.deployment import Mode
 from router.domain.view import DeploymentView, Load
 from router.learning.ceiling import Ceilings
 from router.learning.latency import BATCH_SIGMA, E2E_SIGMA
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
+from router.learning.verify.evidence import CheckModel
 from router.stats.normal import below
 
 _TOO_LATE = 2.0
+_WORTH_ASKING = 0.5
+"""P(SLO met) that an idle batch endpoint is given at least where nothing was heard of it for a while: one request at a
+time is worth what it tells, or an endpoint once thought too slow would be thought so for ever."""
 _LEAST_ROOM = 0.05
 """Share of an objective that a long prompt of one's own leaves at least for waiting, when pressure is told."""
+
+
+class Aim(Struct, frozen=True, gc=False):
+    """What one request asks of any deployment at one instant: seconds that are left of each promise, `None` where there
+    is none."""
+
+    input_tokens: int
+    ttft_left_s: float | None
+    ttft_least_s: float
+    """What pressure leaves of the objective at least."""
+    tpot_s: float | None
+    whole_left_s: float | None
+    """Until the whole answer must be there, by objective or deadline."""
 
 
 class Viewer:
@@ -26,6 +46,9 @@ class Viewer:
         self._lengths = lengths
         self._qualities = qualities
         self._ceilings = ceilings
+        self.is_still = False
+        """While it is true nothing happens but our own decisions: what is known of a member's load is kept."""
+        self.checks = CheckModel()
 
     def _quality(self, ticket: Ticket, member: Member) -> tuple[float, float]:
         """P(adequate) of this member's model for the request, and its lower bound; the same for all its copies."""
@@ -35,7 +58,10 @@ class Viewer:
             scored = ticket.scored
             estimate = scored.of(deployment.model, deployment.tier)
             low = scored.low(deployment.model, deployment.tier)
-            found = self._qualities.correct(estimate, deployment.model, scored.use_case, low=low)
+            ease, novelty = ticket.ease, scored.novelty
+            found = self._qualities.correct(
+                estimate, deployment.model, scored.use_case, low=low, common=ease, novelty=novelty
+            )
             ticket.qualities[deployment.model] = found
         return found
 
@@ -44,6 +70,8 @@ class Viewer:
         terms = ticket.parameters.ceiling
         if ticket.max_tokens is not None or terms is None:
             return ticket.max_tokens
+        if ticket.request_class.mode is Mode.ADVISE:
+            return terms.start_tokens
         return self._ceilings.tokens(ticket.learned_as, model, terms)
 
     def length(self, ticket: Ticket, model: str) -> float:
@@ -58,23 +86,31 @@ class Viewer:
         """Output tokens that 97 of 100 answers of a model to such a request stay under."""
         return self._lengths.p97(ticket.learned_as, model, self.max_tokens(ticket, model))
 
-    def view(self, member: Member, ticket: Ticket, *, now: float) -> DeploymentView:
-        """Everything a filter or scorer may read about one deployment for one request."""
-        deployment, request, account = member.deployment, ticket.request, member.account
-        p_adequate, p_low = self._quality(ticket, member)
-        output = self.length(ticket, deployment.model)
-        load = account.load(now, member.prefill_s_per_token if account.waiting else 0.0)
-        if member.batch is None:
-            rate = account.prefill_rate.at(now)
-            ttft, tpot = member.latency.predict(load, request.input_tokens, output, rate)
-            work = member.latency.work_s(request.input_tokens, output)
+    def view(self, member: Member, ticket: Ticket, *, now: float, aim: Aim | None = None) -> DeploymentView:
+        """Everything a filter or scorer may read about one deployment for one request. `aim` is what it asks of all."""
+        aim = aim or aim_of(ticket, now)
+        deployment, tokens = member.deployment, aim.input_tokens
+        model = deployment.model
+        p_adequate, p_low = ticket.qualities.get(model) or self._quality(ticket, member)
+        output = ticket.lengths.get(model) or self.length(ticket, model)
+        load, prospect = member.standing or self._standing(member, now)
+        if prospect is not None:
+            ttft, tpot = prospect.predict(tokens, output)
+            work = member.latency.work_s(tokens, output)
+            if member.wait is not None:
+                ttft += member.wait.typical_s
         else:
-            ttft, tpot = _batch_wait_s(member, load), 0.0
-            work = member.batch.expected_s(1) / member.batch.max_items
-        waited = now - ticket.began
+            ttft, tpot, work = _of_batch(member, load, now)
         e2e = ttft + tpot * (output - 1.0)
-        p_slo, pressure = _promises(member, ticket, waited, ttft, tpot, e2e, now)
+        p_slo, pressure = _promises(member, aim, ttft, tpot, e2e)
+        if prospect is None or member.wait is not None:
+            p_slo, pressure = _eased(member, p_slo, pressure, now)
         typical, quota = member.typical_work.mean, member.quota
+        has_room = fits = True
+        bid_usd = 0.0
+        if quota is not None:
+            has_room, fits = quota.has_room(tokens, output, now=now), quota.fits(tokens, output)
+            bid_usd = quota.bid_usd(tokens, output, now=now)
         return DeploymentView(
             deployment,
             member.circuit.blocked(now=now) or "",
@@ -87,57 +123,87 @@ class Viewer:
             tpot,
             e2e,
             p_slo,
-            deployment.price.cost_usd(request.input_tokens, output),
+            deployment.price.cost_usd(tokens, output),
             work,
             pressure,
             member.price.value(pressure) * (work / typical if typical > 0.0 else 1.0),
-            quota is None or quota.has_room(request.input_tokens, output, now=now),
-            quota is None or quota.fits(request.input_tokens, output),
+            has_room,
+            fits,
             member.spread,
+            model in self._qualities.fallen,
+            bid_usd,
+            member.tokens.value,
         )
 
+    def _standing(self, member: Member, now: float) -> Standing:
+        """What every request of this instant sees alike."""
+        account, latency = member.account, member.latency
+        pace = latency.prefill_pace_s(account.decoding, account.context_tokens) if account.waiting else 0.0
+        load = account.load(now, pace)
+        standing = load, None if member.batch is not None else latency.prospect(load, account.prefill_rate.at(now))
+        if self.is_still:
+            member.standing = standing
+        return standing
 
-def _batch_wait_s(member: Member, load: Load) -> float:
-    """Half a running batch and then our own, with all who wait."""
+    @staticmethod
+    def later(view: DeploymentView, member: Member, ticket: Ticket, *, after_s: float, now: float) -> DeploymentView:
+        """The same view for a call that goes out `after_s` from now: with less time left for its promises."""
+        aim = aim_of(ticket, now, after_s)
+        p_slo, pressure = _promises(member, aim, view.ttft_s, view.tpot_s, view.e2e_s)
+        return replace(view, p_slo=p_slo, pressure=pressure)
+
+
+def _of_batch(member: Member, load: Load, now: float) -> tuple[float, float, float]:
+    """Of a batch endpoint: seconds to the answer, which comes whole; no TPOT; one request's share of a full batch."""
     tuner = member.batch
     assert tuner is not None
-    waiting = load.waiting_sequences
-    batches, rest = divmod(waiting, tuner.max_items)
-    running = 0.5 * tuner.expected_s(min(waiting, tuner.max_items)) if waiting else 0.0
-    return running + batches * tuner.expected_s(tuner.max_items) + tuner.expected_s(rest + 1)
+    return tuner.wait_s(load.waiting_sequences, now=now), 0.0, tuner.expected_s(1) / tuner.max_items
 
 
-def _promises(
-    member: Member, ticket: Ticket, waited: float, ttft: float, tpot: float, e2e: float, now: float
-) -> tuple[float, float]:
+def _eased(member: Member, p_slo: float, pressure: float, now: float) -> tuple[float, float]:
+    """The promises of an endpoint that is no continuous server of our own."""
+    if member.batch is not None and not member.account.permits and member.batch.curve.is_unheard(now):
+        p_slo, pressure = max(p_slo, _WORTH_ASKING), 0.0
+    return p_slo, pressure if member.wait is None else 0.0
+
+
+def aim_of(ticket: Ticket, now: float, after_s: float = 0.0) -> Aim:
+    """What the request asks of whoever is called `after_s` from now."""
+    objectives, waited = ticket.request_class.objectives, now - ticket.began + after_s
+    ttft, tpot, e2e = objectives.ttft, objectives.tpot, objectives.e2e
+    whole = None if e2e is None else e2e.threshold_s - waited
+    if ticket.aim is not None:
+        left = ticket.aim - (now + after_s)
+        if whole is None or left < whole:
+            whole = left
+    return Aim(
+        ticket.request.input_tokens,
+        None if ttft is None else ttft.threshold_s - waited,
+        0.0 if ttft is None else _LEAST_ROOM * ttft.threshold_s,
+        None if tpot is None else tpot.threshold_s,
+        whole,
+    )
+
+
+def _promises(member: Member, aim: Aim, ttft: float, tpot: float, e2e: float) -> tuple[float, float]:
     """P(every objective and the deadline are met), and how hard the prediction presses on the latency objectives."""
-    objectives: Objectives = ticket.request_class.objectives
     latency = member.latency
     p, pressure = 1.0, 0.0
-    if objectives.ttft is not None:
-        threshold = objectives.ttft.threshold_s
-        left = threshold - waited
+    left, threshold, whole = aim.ttft_left_s, aim.tpot_s, aim.whole_left_s
+    if left is not None:
         p = latency.ttft.p_within(ttft, left)
-        own = latency.prefill_s_per_token * ticket.request.input_tokens
-        room, least = left - own, _LEAST_ROOM * threshold
+        own = latency.prefill_s_per_token * aim.input_tokens
+        room, least = left - own, aim.ttft_least_s
         pressure = (ttft - own) / (room if room > least else least)
-    if objectives.tpot is not None and member.batch is None:
-        threshold = objectives.tpot.threshold_s
+    if threshold is not None and member.batch is None:
         p *= latency.tpot.p_within(tpot, threshold)
         if tpot > pressure * threshold:
             pressure = tpot / threshold
-    whole = _left(ticket, objectives, waited, now)
     if whole is not None:
         sigma = E2E_SIGMA if tpot else BATCH_SIGMA
+        if member.wait is not None:
+            sigma = max(sigma, latency.ttft.sigma)
         p *= below(0.0, math.log(e2e / whole), sigma) if whole > 0.0 else 0.0
-        if objectives.ttft is None:
+        if left is None:
             pressure = max(pressure, e2e / whole if whole > 0.0 else _TOO_LATE)
     return p, pressure
-
-
-def _left(ticket: Ticket, objectives: Objectives, waited: float, now: float) -> float | None:
-    """Seconds until the whole answer must be there, by objective or deadline."""
-    left = None if objectives.e2e is None else objectives.e2e.threshold_s - waited
-    if ticket.aim is not None and (left is None or ticket.aim - now < left):
-        left = ticket.aim - now
-    return left

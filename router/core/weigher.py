@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from math import inf
+
+from router.core.capacity.scaling import Scaling
+from router.core.cascade.option import Asking, Plan, rival, with_option
 from router.core.duals import Duals
 from router.core.fleet import Fleet, Member
+from router.core.floor.doubt import FAMILIAR, doubted
 from router.core.spending.spending import Spending
 from router.core.ticket import Ticket
-from router.core.views import Viewer
+from router.core.views import Viewer, aim_of
 from router.domain.decision import Candidate, Exclusion
 from router.domain.request import Capability
 from router.domain.view import DeploymentView
 from router.routing.fallback import earliest
-from router.routing.filters import Filter, bar, within_budget
+from router.routing.filters import Filter, bar, biting
 from router.routing.need import Need
 from router.routing.profile import Profile
 
@@ -24,9 +29,11 @@ Weighed = tuple[list[DeploymentView], list[Candidate], list[Exclusion]]
 class Weigher:
     """Filters and scores the members of a fleet."""
 
-    def __init__(self, fleet: Fleet, profile: Profile, duals: Duals, viewer: Viewer, spending: Spending) -> None:
+    def __init__(
+        self, fleet: Fleet, profile: Profile, duals: Duals, viewer: Viewer, spending: Spending, scaling: Scaling
+    ) -> None:
         self._fleet, self._profile, self._duals, self._viewer = fleet, profile, duals, viewer
-        self._spending = spending
+        self._spending, self._scaling = spending, scaling
         self.forget()
 
     @property
@@ -53,31 +60,80 @@ class Weigher:
             ticket.tried,
             not self._profile.paced,
             purse,
+            *self._duals.shares.terms(ticket.request.tenant),
         )
 
     def weigh(self, ticket: Ticket, need: Need, *, observe: bool) -> Weighed:
         """What every deployment is worth to the request, or why it cannot serve. `observe`: the request counts as one
         that presses on their capacity."""
         profile, now = self._profile, need.now
-        filters = profile.filters if need.purse is None else (within_budget, *profile.filters)
+        filters = biting(profile.filters, need)
+        see, score, aim = self._viewer.view, profile.scorer, aim_of(ticket, now)
         members, barred = self.scope(ticket)
         views: list[DeploymentView] = []
         candidates: list[Candidate] = []
         excluded = list(barred)
+        wanted, most = None, -inf
+        duty, usd_price = 1.0 + need.floor_price, need.usd_price
         for member in members:
-            view = self._viewer.view(member, ticket, now=now)
+            view = see(member, ticket, now=now, aim=aim)
             why = _excluded(view, need, filters)
             if why is None:
                 views.append(view)
-                candidates.append(profile.scorer(view, need))
+                candidates.append(score(view, need))
             else:
                 excluded.append(why)
             if observe and (why is None or why.code == "at_limit"):
-                member.price.observe(view.pressure if _is_used(view) else 0.0)
+                load = view.load  # what is idle is not scarce, however slow it is
+                member.price.observe(view.pressure if load.sequences or load.waiting_sequences else 0.0)
+                worth = duty * view.p_adequate - usd_price * (view.cost_usd + view.bid_usd)
+                if worth > most:
+                    wanted, most = view, worth
+        if wanted is not None:
+            self._scaling.offer(wanted, now=now)
+        if need.floor_price and ticket.scored.novelty > FAMILIAR:
+            candidates = doubted(candidates, views, price=need.floor_price, novelty=ticket.scored.novelty)
+        if ticket.checks is not None and not need.tried:
+            candidates = self._with_options(ticket, need, views, candidates)
         if need.tried and ticket.request_class.fallback:
             kept, later = earliest(ticket.request_class.fallback, views)
             return [views[i] for i in kept], [candidates[i] for i in kept], excluded + later
         return views, candidates, excluded
+
+    def _with_options(
+        self, ticket: Ticket, need: Need, views: list[DeploymentView], candidates: list[Candidate]
+    ) -> list[Candidate]:
+        """With what it is worth of each that its answer can be made again elsewhere: by whoever scores best of those
+        that are likelier to be adequate, seen from when the first answer is expected to be there."""
+        weighed: list[Candidate] = []
+        asking, asked = self._asking(ticket), []
+        for view, candidate in zip(views, candidates, strict=True):
+            other = rival(view, views, candidates)
+            if other is None:
+                weighed.append(candidate)
+                continue
+            plans = [Plan(ticket, need, view, self._second(ticket, need, other, view.e2e_s))]
+            if asking is not None:
+                second = self._second(ticket, need, other, view.e2e_s + asking.wait_s)
+                plans.append(Plan(ticket, need, view, second, asking))
+            with_it, asks = with_option(candidate, plans, self._viewer.checks)
+            weighed.append(with_it)
+            if asks:
+                asked.append(view.deployment.name)
+        ticket.asking = frozenset(asked)
+        return weighed
+
+    def _second(self, ticket: Ticket, need: Need, view: DeploymentView, after_s: float) -> tuple[DeploymentView, float]:
+        """A deployment as it would be called `after_s` from now, and its score."""
+        member = self._fleet.members[view.deployment.name]
+        later = self._viewer.later(view, member, ticket, after_s=after_s, now=need.now)
+        return later, self._profile.scorer(later, need).score
+
+    def _asking(self, ticket: Ticket) -> Asking | None:
+        """What is expected of whoever the sender names; `None` where nobody is."""
+        if ticket.checks is None or ticket.checks.callback is None:
+            return None
+        return Asking(*self._viewer.checks.verdicts.expect(ticket.request_class.name))
 
     def scope(self, ticket: Ticket) -> Scope:
         """Who may serve by class, name and ability, and why the others may not; the same for requests of one kind. A
@@ -100,8 +156,3 @@ def _excluded(view: DeploymentView, need: Need, filters: tuple[Filter, ...]) -> 
         if why is not None:
             return why
     return None
-
-
-def _is_used(view: DeploymentView) -> bool:
-    """Whether anything is in flight there: what is idle is not scarce, however slow it is."""
-    return view.load.sequences > 0 or view.load.waiting_sequences > 0

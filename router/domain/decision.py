@@ -14,8 +14,10 @@ DecisionId = NewType("DecisionId", str)
 class Terms(Struct, frozen=True, gc=False):
     """What one candidate was predicted to do and what each part added to its score.
 
-    `score = useful + floor - cost - capacity`: `useful = P(SLO) * P(adequate)`, the rest are the prices times
-    what the candidate uses of floor slack, dollars and reserved or scarce capacity.
+    `score = useful + floor - cost - capacity + cascade`: `useful = P(SLO) * P(adequate)`, the next are the prices times
+    what the candidate uses of floor slack, dollars and reserved or scarce capacity. `cascade` is what it is expected to
+    be worth that its answer can be checked and made again elsewhere, both calls and the wait counted; 0 where it is not
+    checked.
     """
 
     p_slo: float
@@ -29,6 +31,9 @@ class Terms(Struct, frozen=True, gc=False):
     floor: float
     cost: float
     capacity: float
+    cascade: float = 0.0
+    p_adequate_low: float | None = None
+    """Lower bound of P(adequate), by which exploration is allowed; `None` in older logs."""
 
 
 class Spread(Struct, frozen=True, gc=False, array_like=True):
@@ -43,7 +48,7 @@ class Spread(Struct, frozen=True, gc=False, array_like=True):
     e2e_log_sigma: float
 
 
-class Candidate(Struct, frozen=True):
+class Candidate(Struct, frozen=True, gc=False):
     """What stands after the filters. `propensity` is the probability that the picker chose it."""
 
     deployment: DeploymentName
@@ -51,9 +56,11 @@ class Candidate(Struct, frozen=True):
     terms: Terms
     propensity: float = 0.0
     spread: Spread | None = None
+    fallen: bool = False
+    """Its model answers worse than it did: the class's exploration share goes to it before any other."""
 
 
-class Exclusion(Struct, frozen=True):
+class Exclusion(Struct, frozen=True, gc=False):
     """Why a deployment could not serve: `code` from a closed set, `detail` for people."""
 
     deployment: DeploymentName

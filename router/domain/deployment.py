@@ -31,6 +31,44 @@ class Kind(StrEnum):
     PROVISIONED = "provisioned"
 
 
+class Lane(StrEnum):
+    """At which service tier a deployment is called: the same model, sooner and dearer or later and cheaper.
+
+    `priority` and `flex` are asked for by name where the backend knows them, `default` by silence. `provisioned` and
+    `batch` are what deployments of those kinds are in anyway.
+    """
+
+    PRIORITY = "priority"
+    DEFAULT = "default"
+    PROVISIONED = "provisioned"
+    FLEX = "flex"
+    BATCH = "batch"
+
+
+LANE_OF = {Kind.CONTINUOUS: Lane.DEFAULT, Kind.BATCH: Lane.BATCH, Kind.PROVISIONED: Lane.PROVISIONED}
+"""The lane of a deployment that names none."""
+
+
+class LimitKind(StrEnum):
+    """What decides how many calls a deployment may have in flight.
+
+    `step_model` asks the latency model for the batch that just keeps the time per output token; `aimd` and `gradient`
+    know nothing of the server and go by what is observed; `fixed` is a number.
+    """
+
+    STEP_MODEL = "step_model"
+    AIMD = "aimd"
+    GRADIENT = "gradient"
+    FIXED = "fixed"
+
+
+class Mode(StrEnum):
+    """Whether what the controller finds is put in force, or only said."""
+
+    ACT = "act"
+    ADVISE = "advise"
+
+
 class Sampling(StrEnum):
     """Sampling parameters that the router may fill in where a request is silent, by the name they go out under."""
 
@@ -73,6 +111,15 @@ class BatchProfile(Struct, frozen=True):
 
     base_s: float
     per_item_s: float
+
+
+class LimitTerms(Struct, frozen=True):
+    """`requests`: the number itself where it is fixed, else where it begins. `tokens`: most tokens held at once,
+    contexts and waiting prompts together; `None`: it is found out."""
+
+    kind: LimitKind = LimitKind.STEP_MODEL
+    requests: int | None = None
+    tokens: int | None = None
 
 
 class TokenQuota(Struct, frozen=True):
@@ -119,7 +166,11 @@ class Deployment(Struct, frozen=True):
     tags: frozenset[str] = frozenset()
     derived_from: str | None = None
     """Model that this one was fine-tuned, distilled or quantised from: where its estimates start."""
+    limit: LimitTerms = LimitTerms()
     optimizations: tuple[str, ...] = ()
     """What was done to it, such as quantization-awq or speculative-decoding."""
     takes: frozenset[Sampling] = frozenset({Sampling.TEMPERATURE, Sampling.TOP_P, Sampling.MAX_TOKENS})
     """Sampling parameters that may be filled in."""
+    lane: Lane = Lane.DEFAULT
+    mode: Mode = Mode.ACT
+    """Of its limit and its capacity price."""

@@ -120,6 +120,7 @@ class Rejected(RouterError):
     codes = (
         "no_deployment",
         "queue_full",
+        "tenant_queue_full",
         "queue_timeout",
         "floor_unreachable",
         "slo_unreachable",

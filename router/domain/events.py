@@ -11,6 +11,9 @@ from router.domain.request import Request
 CACHE = "cache"
 """Stands for a deployment where an answer was made for an earlier request."""
 
+SENDER, JUDGE = "sender", "judge"
+"""Who told a quality: the sender or a check it runs, or a deployment that the class names as its judge."""
+
 
 class Event(Struct, frozen=True, tag_field="event", tag=True):
     """Base of all events."""
@@ -92,26 +95,32 @@ class FeedbackReceived(Event, frozen=True):
     known: bool
     request_class: str = ""
     model: str = ""
+    source: str = SENDER
+    propensity: float | None = None
+    """With what probability the decision was drawn to be judged; `None` where nobody drew it."""
 
 
 class LimitUpdate(Event, frozen=True):
-    """A concurrency limit or batch size moved, and why."""
+    """A concurrency limit or batch size moved, and why; `advised`: it would have."""
 
     deployment: str
     what: str
     old: float
     new: float
     reason: str
+    advised: bool = False
 
 
 class PriceUpdate(Event, frozen=True):
-    """A dual price moved. `kind`: floor, usd, capacity."""
+    """A dual price moved, or would have (`advised`). `kind`: floor, usd, capacity; tenant, which is 1 while those
+    within their share go first."""
 
     kind: str
     subject: str
     old: float
     new: float
     reason: str
+    advised: bool = False
 
 
 class HealthChanged(Event, frozen=True):
@@ -154,9 +163,9 @@ class PolicyRejected(Event, frozen=True):
 
 
 class RolloutChanged(Event, frozen=True):
-    """The rollout of a class's edit, or an experiment of it, went on. `state`: shadow, canary, promoted, rolled_back,
-    superseded (by another edit), ab, concluded. `ratio` is the share of the class's requests that get the new side,
-    `version` the digest of what is rolled out."""
+    """The rollout of a class's edit, or an experiment of it, went on. `state`: shadow, waiting (for the decision log),
+    refused (by it), canary, promoted, rolled_back, superseded (by another edit), ab, concluded. `ratio` is the share
+    of the class's requests that get the new side, `version` the digest of what is rolled out."""
 
     request_class: str
     state: str
@@ -222,6 +231,58 @@ class CacheUsed(Event, frozen=True):
     saved_usd: float = 0.0
 
 
+class CascadeChecked(Event, frozen=True):
+    """An answer was checked before it was sent. `why` is the check that it failed, or `passed`; `grades` are what each
+    said, in order. P(adequate) is of this answer, before and after; `escalated`: it is made again elsewhere.
+    `propensity` is that of what is done, making it again or sending it."""
+
+    request_class: str
+    deployment: str
+    passed: bool
+    why: str
+    p_adequate_before: float
+    p_adequate_after: float
+    escalated: bool
+    decision_id: str = ""
+    grades: tuple[tuple[str, str], ...] = ()
+    propensity: float = 1.0
+
+
+class AnswerJudged(Event, frozen=True):
+    """What became of an answer that was drawn to be judged. `verdict`: adequate, inadequate; unreadable (the judge said
+    nothing that can be read), failed (its call did), stopped (the router shut down); or why there was no call: busy,
+    over_budget, wrong_residency, too_long, not_text, unavailable. `propensity` is the probability of the draw, `model`
+    that which answered, `call_id` the id under which the call is in the books."""
+
+    request_class: str
+    judge: str
+    model: str
+    decision_id: str
+    verdict: str
+    propensity: float
+    at: float
+    quality: float | None = None
+    cost_usd: float = 0.0
+    seconds: float = 0.0
+    call_id: str = ""
+    account: str = ""
+    """Under which name the budget of the judge is kept."""
+
+
+class JudgeCompared(Event, frozen=True):
+    """A judge and the sender told of the same answer. The mean difference (judge minus sender) and the share on which
+    both agree whether it was adequate are of that judge so far, later ones counting more."""
+
+    request_class: str
+    judge: str
+    decision_id: str
+    judged: float
+    told: float
+    compared: int
+    mean_difference: float
+    agreed_ratio: float
+
+
 class RequestShaped(Event, frozen=True):
     """A request was changed before it was sent on. `what`: input_budget, style, or over_input_budget where the system
     prompt and the last turn alone are over it and stay. `tokens_saved` are input tokens."""
@@ -232,7 +293,7 @@ class RequestShaped(Event, frozen=True):
 
 
 class CeilingUpdate(Event, frozen=True):
-    """A learned `max_tokens` moved, and why."""
+    """A learned `max_tokens` moved, and why; `advised`: it would have."""
 
     request_class: str
     model: str
@@ -240,6 +301,7 @@ class CeilingUpdate(Event, frozen=True):
     new_tokens: int
     truncated_ratio: float
     reason: str
+    advised: bool = False
 
 
 class CheckpointSaved(Event, frozen=True):
@@ -260,20 +322,25 @@ class LoadObserved(Event, frozen=True):
     context_tokens: int
     saturation_ratio: float
     multiplier: float
+    limit_kind: str = ""
+    token_limit: float | None = None
 
 
 class QueueObserved(Event, frozen=True):
-    """The router's own queue at a tick."""
+    """The router's own queue at a tick: who waits for room, and how long the longest has; the same by class, and by
+    those tenants that have most waiting."""
 
     waiting: int
     oldest_s: float
+    classes: tuple[tuple[str, int, float], ...] = ()
+    tenants: tuple[tuple[str, int, float], ...] = ()
 
 
 class IngressEvent(Event, frozen=True):
-    """Something at the door. `what`: connected, disconnected, redelivered, duplicate, dead_letter, paused,
-    resumed, replied, recovered, cut_call, client_gone, invalid, conflict, refused (the broker will not take a
-    publish), feedback_unknown, journal_failed. `seconds` is how long it took where that is known: for `replied`,
-    from the end of the answer to its last byte handed over (the reply phase)."""
+    """Something at the door. `what`: connected, disconnected, redelivered, duplicate, dead_letter, paused, resumed,
+    replied, recovered, cut_call, client_gone, invalid, conflict, refused (the broker will not take a publish),
+    feedback_unknown, verdict_missing, verdict_unknown, journal_failed. `seconds` is how long it took where that is
+    known: for `replied`, from the end of the answer to its last byte handed over (the reply phase)."""
 
     source: str
     what: str

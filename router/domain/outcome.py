@@ -30,6 +30,8 @@ class Attempt(Struct, frozen=True):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    logprobs: bool = False
+    """Whether to ask for the probability of each token though the sender does not."""
 
 
 class Usage(Struct, frozen=True):

@@ -124,6 +124,13 @@ def _less_scarce(decision: Decision, chosen: Candidate, other: Candidate) -> str
     )
 
 
+def _can_be_checked(decision: Decision, chosen: Candidate, other: Candidate) -> str:
+    return (
+        f"the answer of {chosen.deployment} is checked before it is sent and can be made again elsewhere, which adds"
+        f" {chosen.terms.cascade:.3g} to its score against {other.terms.cascade:.3g} to that of {other.deployment}"
+    )
+
+
 _SENTENCES: dict[str, Callable[[Decision, Candidate, Candidate], str]] = {
     "explored": _explored,
     "slo": _in_time,
@@ -131,4 +138,5 @@ _SENTENCES: dict[str, Callable[[Decision, Candidate, Candidate], str]] = {
     "floor": _above_floor,
     "cost": _cheaper,
     "capacity": _less_scarce,
+    "cascade": _can_be_checked,
 }

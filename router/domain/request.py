@@ -58,5 +58,7 @@ class Request(Struct, frozen=True):
     needs: frozenset[Capability] = frozenset()
     traceparent: str | None = None
     attributes: tuple[tuple[str, str], ...] = ()
+    verify: bytes = b""
+    """JSON of what the sender says of how to check the answer; empty where it says nothing."""
     attempts_before: int = 0
     """Calls that an earlier life of the process made for this request and a crash cut off."""

@@ -52,6 +52,17 @@ class Arm(Struct, frozen=True):
     input_budget_tokens: int | None = None
 
 
+class Require(Struct, frozen=True):
+    """What the last `decisions` of the log must show of an edit before a canary of it begins: the lower ends of what is
+    estimated of the share adequate and of the share within objectives, and the upper end of the mean cost, each of an
+    interval of 95 %. `None` asks for nothing."""
+
+    quality_low: float | None = None
+    slo_low: float | None = None
+    usd_per_request: float | None = None
+    decisions: int = 20_000
+
+
 class Rollout(Struct, frozen=True):
     """The terms of a rollout. A canary stays on each step for at least `step_s` and `min_requests` of its own;
     `fast_burn` is the burn rate of an error budget past which it is taken back (14.4 spends 2 % of a 30-day budget in
@@ -66,3 +77,4 @@ class Rollout(Struct, frozen=True):
     arms: tuple[Arm, ...] = ()
     measure: Measure = Measure.USEFUL
     confidence_ratio: float = 0.95
+    require: Require | None = None

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from router.domain.deployment import Mode
+from router.domain.events import Event
 from router.domain.rollout import Rollout
 
 
@@ -122,11 +124,25 @@ class WhenSpent(StrEnum):
 
 
 class Budget(Struct, frozen=True):
-    """Limits on the spending of a class. A day is one of UTC."""
+    """Limits on the spending of a class. A day is one of UTC. `mean_usd_per_request` only steers, and never refuses."""
 
     usd_per_request: float | None = None
+    mean_usd_per_request: float | None = None
     usd_per_day: float | None = None
     when_spent: WhenSpent = WhenSpent.REJECT
+
+
+class BudgetPaced(Event, frozen=True):
+    """The mean budget of a class at a tick: what a dollar must bring for it in useful answers, the mean cost of what
+    ended lately, the budget, and what is saved (less than 0: owed). `floor_holds`: the quality floor keeps the cost
+    above the budget, and comes first."""
+
+    request_class: str
+    price: float
+    mean_usd: float
+    limit_usd: float
+    saved_usd: float
+    floor_holds: bool
 
 
 class CacheTerms(Struct, frozen=True):
@@ -136,6 +152,50 @@ class CacheTerms(Struct, frozen=True):
     ttl_s: float
     always: bool = False
     max_entries: int = 10_000
+
+
+class Check(StrEnum):
+    """What an answer may be checked for before it is sent, in the order in which it is.
+
+    `truncation`: cut off by a ceiling of ours. `refusal`: the model says that it will not. `format`: JSON where the
+    request asks for JSON. `json`: the JSON schema, and `regex`: the pattern, that the request brings. `logprob`: how
+    sure the model was of its tokens, where the backend says so. `callback`: what somebody whom the request names says
+    of it, for which it waits.
+    """
+
+    TRUNCATION = "truncation"
+    REFUSAL = "refusal"
+    FORMAT = "format"
+    JSON = "json"
+    REGEX = "regex"
+    LOGPROB = "logprob"
+    CALLBACK = "callback"
+
+
+class Cascade(Struct, frozen=True):
+    """Answers are checked before they are sent, and made again elsewhere where that is worth it. `stream`: streams may
+    be held back for it. `max_wait_s` bounds how long a stream is held, how long a callback is waited for, and how long
+    a second call may take.
+    `threshold`: P(adequate) under which an answer is made again; `None` weighs gain against cost."""
+
+    checks: tuple[Check, ...]
+    stream: bool = False
+    max_wait_s: float = 10.0
+    threshold: float | None = None
+
+
+class Judge(Struct, frozen=True):
+    """A deployment that says how good a share of the class's answers is, as a measuring instrument: `share_ratio` of
+    them is drawn, and `usd_per_day` bounds what judging those of the class costs in a day of UTC. `rubric` takes the
+    place of the usual one; `reference` are facts that the judge may take as true. The sender has `wait_s` to tell the
+    quality itself before the verdict counts. A group stands for whichever of its deployments has most room."""
+
+    deployment: str
+    share_ratio: float = 0.02
+    usd_per_day: float = 1.0
+    rubric: str | None = None
+    reference: str | None = None
+    wait_s: float = 60.0
 
 
 class RequestClass(Struct, frozen=True):
@@ -169,6 +229,12 @@ class RequestClass(Struct, frozen=True):
     hedge_after_s: float | None = None
     budget: Budget = Budget()
     cache: CacheTerms | None = None
-    batch_wait_s: float = 0.0
-    """Longest deliberate wait to fill a batch."""
+    cascade: Cascade | None = None
+    judge: Judge | None = None
+    batch_wait_s: float | None = None
+    """Longest deliberate wait to fill a batch; `None`: as long as the objective or the deadline leaves room for."""
+    patience_s: float = 0.0
+    """How long a request may be kept for a cheaper lane, where its deadline leaves time for it."""
     rollout: Rollout = Rollout()
+    mode: Mode = Mode.ACT
+    """Of its floor price and its learned ceiling."""

@@ -63,3 +63,9 @@ class DeploymentView(Struct, frozen=True, gc=False):
     """Whether full token buckets would ever hold the request."""
     spread: Spread | None = None
     """How far the latencies predicted of the deployment are off; the same object from one heartbeat to the next."""
+    fallen: bool = False
+    """Its model answers worse than it did; `p_adequate` is its lower bound until it is known again."""
+    bid_usd: float = 0.0
+    """What the reserved tokens that the request would use are worth to those who come next; 0 where none are."""
+    token_limit: float | None = None
+    """Tokens that may be held there at once; `None` where no bound is known."""

@@ -25,7 +25,8 @@ class ToolUse(Struct, frozen=True):
 
 
 class Answer(Struct, frozen=True):
-    """What a call that goes well gives. Token counts of `None` are one a piece, and one for the input."""
+    """What a call that goes well gives. Token counts of `None` are one a piece, and one for the input. `logprob` is
+    told of each piece to those who ask for log-probabilities."""
 
     pieces: tuple[str, ...]
     reasoning: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class Answer(Struct, frozen=True):
     output_tokens: int | None = None
     cached_tokens: int = 0
     reports_usage: bool = True
+    logprob: float | None = None
 
 
 def words(n: int) -> Answer:
@@ -135,7 +137,7 @@ def whole_body(answer: Answer, model: str) -> bytes:
     choice = {
         "index": 0,
         "message": message,
-        "logprobs": None,
+        "logprobs": _logprobs(answer.pieces, answer.logprob),
         "finish_reason": answer.finish_reason,
     }
     body = {**_head("chat.completion", model), "choices": [choice]}
@@ -149,11 +151,15 @@ def chunk_bodies(answer: Answer, model: str, *, with_usage: bool) -> tuple[bytes
     """The data of every event of a stream up to `[DONE]`: the role, a chunk for each piece, the end."""
     deltas: list[dict[str, object]] = [{"role": "assistant", "content": ""}]
     deltas += [{"reasoning_content": piece} for piece in answer.reasoning]
+    said = range(len(deltas), len(deltas) + len(answer.pieces))
     deltas += [{"content": piece} for piece in answer.pieces]
     for index, tool in enumerate(answer.tools):
         deltas.append({"tool_calls": [{"index": index, **_tool_call(tool, "")}]})
         deltas += [{"tool_calls": [{"index": index, "function": {"arguments": a}}]} for a in tool.arguments]
-    chunks = [_chunk(model, [_choice(delta, None)]) for delta in deltas]
+    choices = [_choice(delta, None) for delta in deltas]
+    for at in said:
+        choices[at]["logprobs"] = _logprobs((str(deltas[at]["content"]),), answer.logprob)
+    chunks = [_chunk(model, [choice]) for choice in choices]
     chunks.append(_chunk(model, [_choice({}, answer.finish_reason)]))
     if with_usage and answer.reports_usage:
         chunks.append(_chunk(model, [], usage=usage(answer)))
@@ -174,6 +180,12 @@ def _head(kind: str, model: str) -> dict[str, object]:
 
 def _chunk(model: str, choices: Sequence[object], **more: object) -> dict[str, object]:
     return {**_head("chat.completion.chunk", model), "choices": choices, **more}
+
+
+def _logprobs(pieces: Sequence[str], logprob: float | None) -> dict[str, object] | None:
+    if logprob is None:
+        return None
+    return {"content": [{"token": piece, "logprob": logprob, "top_logprobs": []} for piece in pieces]}
 
 
 def _choice(delta: dict[str, object], finish_reason: str | None) -> dict[str, object]:

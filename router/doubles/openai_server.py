@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import httptools
 import msgspec
+from msgspec.structs import replace
 
 from router.doubles.openai_answers import (
     Call,
@@ -155,11 +156,14 @@ class _Connection(asyncio.Protocol):
     def _answer(self) -> tuple[bool, tuple[bytes, ...]]:
         """Whether it is a stream, and its events, or the one body."""
         asked, model = self._call.body, str(self._call.body.get("model"))
+        answer = self._script.answer
+        if answer.logprob is not None and asked.get("logprobs") is not True:
+            answer = replace(answer, logprob=None)
         if asked.get("stream") is not True or self._script.ignores_stream:
-            return False, (whole_body(self._script.answer, model),)
+            return False, (whole_body(answer, model),)
         options = asked.get("stream_options")
         with_usage = isinstance(options, dict) and options.get("include_usage") is True
-        return True, chunk_bodies(self._script.answer, model, with_usage=with_usage)
+        return True, chunk_bodies(answer, model, with_usage=with_usage)
 
     def _write_instantly(self, stream: bool, events: tuple[bytes, ...]) -> None:
         if stream:

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
-from router.domain.deployment import Deployment
+from router.domain.deployment import Deployment, Mode
 from router.domain.errors import PolicyError
 from router.domain.slo import Match, RequestClass
 from router.policy.checks.classes import DEFAULT_CLASS, check_classes
+from router.policy.checks.judging import check_judges
 from router.policy.checks.references import check_references, check_served, check_slos
 from router.policy.checks.terms import check_terms
 from router.policy.compile_class import compile_class
@@ -37,16 +38,18 @@ def compile_policy(documents: Documents, *, deployments: Sequence[Deployment] | 
     written = read(documents)
     sources = written.sources
     problems: list[PolicyError] = []
-    fleet, fleet_problems = compile_fleet(sources, _prices(sources, problems))
+    mode = _only(sources, ("mode",), problems) or Mode.ACT
+    fleet, fleet_problems = compile_fleet(sources, _prices(sources, problems), mode)
     problems += fleet_problems
     if deployments is not None:
-        fleet = tuple(deployments)
+        fleet = tuple(msgspec.structs.replace(d, mode=mode) for d in deployments)
     elif not fleet and not fleet_problems:
         file = documents[0][0] if documents else "policies"
         problems.append(PolicyError("no file has any `deployments`", file=file, line=1, column=1))
     defaults = _only(sources, ("defaults",), problems)
     bounds = _only(sources, ("bounds",), problems)
     worth = _only(sources, ("prices", "usd_per_useful"), problems)
+    tenants = _tenants(sources, problems)
     profiles, profile_problems = compile_profiles(sources)
     problems += profile_problems
     problems += (p for place in written.terms() for p in check_profiles(*place, profiles))
@@ -56,9 +59,9 @@ def compile_policy(documents: Documents, *, deployments: Sequence[Deployment] | 
         problems += check(written)
     problems += _check_bounds(sources)
     _refuse(problems)
-    classes = _ordered(written, defaults)
-    _refuse(check_served(written, classes, fleet))
-    policy = Policy("", classes, fleet, _bounds(bounds), profiles=profiles)
+    classes = _ordered(written, defaults, mode)
+    _refuse([*check_served(written, classes, fleet), *check_judges(written, classes, fleet)])
+    policy = Policy("", classes, fleet, _bounds(bounds), profiles=profiles, tenants=tenants)
     if worth is not None:
         policy = msgspec.structs.replace(policy, usd_per_useful=worth)
     return msgspec.structs.replace(policy, digest=digest(policy))
@@ -104,6 +107,17 @@ def _prices(sources: Sequence[Source], problems: list[PolicyError]) -> dict[str,
     return prices
 
 
+def _tenants(sources: Sequence[Source], problems: list[PolicyError]) -> dict[str, float]:
+    tenants: dict[str, float] = {}
+    for source in sources:
+        for tenant, weight in source.document.tenants.items():
+            if tenant in tenants:
+                message = f"the weight of `{tenant}` is already in another file: keep one"
+                problems.append(source.problem(("tenants", tenant), message, key=True))
+            tenants[tenant] = weight
+    return tenants
+
+
 def _check_bounds(sources: Sequence[Source]) -> Iterator[PolicyError]:
     for source in sources:
         bounds = source.document.bounds
@@ -122,15 +136,17 @@ def _bounds(spec: BoundsSpec | None) -> Bounds:
         floor_price_max=spec.floor_price_max,
         capacity_price_max=spec.capacity_price_max,
         batch_items_max=spec.batch_items_max,
+        window_s=spec.window,
+        tenant_queue_ratio=spec.tenant_queue,
     )
 
 
-def _ordered(written: Written, defaults: ClassTerms | None) -> tuple[RequestClass, ...]:
+def _ordered(written: Written, defaults: ClassTerms | None, mode: Mode) -> tuple[RequestClass, ...]:
     """Classes as they are tried. What matches everything is last, and is added where it was left out."""
     terms = None if defaults is None else settled(defaults, written.slos)
     in_order = sorted(written.classes, key=lambda w: w.spec.order)
-    classes = [compile_class(settled(w.spec, written.slos), terms) for w in in_order]
+    classes = [compile_class(settled(w.spec, written.slos), terms, mode) for w in in_order]
     classes.sort(key=lambda c: c.match == Match())
     if not classes or classes[-1].match != Match():
-        classes.append(compile_class(ClassSpec(name=DEFAULT_CLASS), terms))
+        classes.append(compile_class(ClassSpec(name=DEFAULT_CLASS), terms, mode))
     return tuple(classes)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from router.domain.rollout import Arm, Rollout
+from router.domain.deployment import Mode
+from router.domain.rollout import Arm, Require, Rollout
 from router.domain.slo import (
     Budget,
     CacheTerms,
+    Cascade,
     Ceiling,
+    Check,
     Indicator,
+    Judge,
     Match,
     Objective,
     Objectives,
@@ -19,7 +23,7 @@ from router.domain.slo import (
 )
 from router.policy.schema.classes import ClassSpec, ClassTerms, FloorTerms, MatchSpec, ObjectivesByName, ObjectiveTerms
 from router.policy.schema.rollout import ArmSpec, RolloutSpec
-from router.policy.schema.treatment import CeilingSpec, ParametersSpec, SamplingSpec
+from router.policy.schema.treatment import CascadeSpec, CeilingSpec, JudgeSpec, ParametersSpec, SamplingSpec
 
 LENGTHS = {"short": 256, "medium": 1024, "long": 4096}
 """Where a learned `max_tokens` starts, by the word for it."""
@@ -38,8 +42,8 @@ def promises(terms: ClassTerms) -> Iterator[tuple[str | int, Indicator, float | 
             yield i, item.indicator, item
 
 
-def compile_class(spec: ClassSpec, defaults: ClassTerms | None) -> RequestClass:
-    """One class; what it does not say comes from the defaults, field by field."""
+def compile_class(spec: ClassSpec, defaults: ClassTerms | None, mode: Mode = Mode.ACT) -> RequestClass:
+    """One class; what it does not say comes from the defaults, field by field, and `mode` from the document."""
     inherited = () if defaults is None else defaults.model_fields_set - spec.model_fields_set
     terms = spec.model_copy(update={field: getattr(defaults, field) for field in inherited})
     if defaults is not None and "parameters" not in inherited:
@@ -67,8 +71,12 @@ def compile_class(spec: ClassSpec, defaults: ClassTerms | None) -> RequestClass:
         hedge_after_s=terms.hedge_after,
         budget=Budget(**terms.budget.model_dump()),
         cache=None if (c := terms.cache) is None else CacheTerms(c.ttl, c.when == "always", c.max_entries),
+        cascade=None if terms.cascade is None else _cascade(terms.cascade),
+        judge=None if (j := terms.judge) is None else Judge(*(getattr(j, field) for field in JudgeSpec.model_fields)),
         batch_wait_s=terms.batch_wait,
+        patience_s=terms.patience,
         rollout=_rollout(terms.rollout),
+        mode=terms.mode or mode,
     )
 
 
@@ -125,6 +133,12 @@ def sampling(spec: SamplingSpec) -> Parameters:
     return Parameters(spec.temperature, spec.top_p, spec.top_k, fixed, ceiling)
 
 
+def _cascade(spec: CascadeSpec) -> Cascade:
+    """The checks in the order in which they run, whatever the order they are written in."""
+    checks = tuple(check for check in Check if check in spec.checks)
+    return Cascade(checks, spec.stream, spec.max_wait, None if spec.threshold == "auto" else spec.threshold)
+
+
 def _rollout(spec: RolloutSpec) -> Rollout:
     steps = spec.steps
     if steps is None:
@@ -140,6 +154,7 @@ def _rollout(spec: RolloutSpec) -> Rollout:
         arms=tuple(_arm(a) for a in spec.arms),
         measure=spec.measure,
         confidence_ratio=spec.confidence,
+        require=None if spec.require is None else Require(**spec.require.model_dump()),
     )
 
 

@@ -6,11 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from router.control.profiles import family, known_families, profile_for
 from router.domain.deployment import (
+    LANE_OF,
     Address,
     BatchProfile,
     Deployment,
     DeploymentName,
     Kind,
+    Lane,
+    LimitKind,
+    LimitTerms,
+    Mode,
     Price,
     Sampling,
     StepProfile,
@@ -44,12 +49,15 @@ _ONLY_WITH: dict[str, Kind] = {
 _REQUIRED_BY: dict[Kind, tuple[str, ...]] = {
     Kind.CONTINUOUS: (),
     Kind.BATCH: ("batch_ms",),
-    Kind.PROVISIONED: ("tokens_per_min", "hourly_usd"),
+    Kind.PROVISIONED: ("hourly_usd",),
 }
 
 
+_ASKED_FOR = frozenset({Lane.PRIORITY, Lane.FLEX})
+
+
 def compile_fleet(
-    sources: Sequence[Source], prices: Mapping[str, PriceSpec]
+    sources: Sequence[Source], prices: Mapping[str, PriceSpec], mode: Mode = Mode.ACT
 ) -> tuple[tuple[Deployment, ...], list[PolicyError]]:
     """Every deployment of every document in order, and what is wrong with them."""
     fleet: dict[str, Deployment] = {}
@@ -69,7 +77,7 @@ def compile_fleet(
         problems += found
         groups.add(spec.name)
         if not found and price is not None:
-            fleet |= {name: _deployment(spec, name, i, price) for i, name in enumerate(names)}
+            fleet |= {name: _deployment(spec, name, i, price, mode) for i, name in enumerate(names)}
     return tuple(fleet.values()), problems
 
 
@@ -104,6 +112,8 @@ def _unfit(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyE
         if field in written and spec.kind is not kind
     )
     yield from _unfit_steps(source, path, spec)
+    yield from _unfit_lane(source, path, spec)
+    yield from _unfit_limit(source, path, spec)
     if {Sampling.MAX_TOKENS, Sampling.MAX_COMPLETION_TOKENS} <= set(spec.takes or ()):
         message = "`max_tokens` and `max_completion_tokens` are two names of one bound: keep the one it takes"
         yield source.problem((*path, "takes"), message)
@@ -127,6 +137,42 @@ def unreadable(sources: Sequence[Source], problems: Mapping[str, str]) -> list[P
     ]
 
 
+def _unfit_limit(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyError]:
+    limit, most = spec.limit, spec.max_in_flight
+    if limit is None:
+        return
+    if spec.kind is Kind.BATCH:
+        message = "a batch deployment takes one batch at a time: bound it by `max_items`, and drop `limit`"
+        yield source.problem((*path, "limit"), message, key=True)
+    if limit.kind is LimitKind.FIXED and limit.requests is None:
+        yield source.problem((*path, "limit"), "a fixed limit needs `requests`: how many calls at once?")
+    if limit.requests is not None and most is not None and limit.requests > most:
+        message = f"`max_in_flight` allows {most}: write no more than that, or raise it"
+        yield source.problem((*path, "limit", "requests"), message)
+    if limit.tokens is not None and spec.context_tokens is not None and limit.tokens < spec.context_tokens:
+        message = f"one request may have {spec.context_tokens} tokens (`context_tokens`): allow at least as many"
+        yield source.problem((*path, "limit", "tokens"), message)
+
+
+def _unfit_lane(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyError]:
+    lane, own = spec.lane, LANE_OF[spec.kind]
+    if lane in _ASKED_FOR and spec.kind is not Kind.CONTINUOUS:
+        message = f"a {spec.kind} deployment is in the lane {own}: drop `lane`, or list the model again without `kind`"
+        yield source.problem((*path, "lane"), message)
+    elif lane in _ASKED_FOR and spec.backend == "bedrock":
+        message = (
+            f"the AWS SDK in use cannot ask Converse for the service tier {lane}: drop `lane`, or reach the model over "
+            "an OpenAI-compatible address with the backend openai_http"
+        )
+        yield source.problem((*path, "lane"), message)
+    elif lane is not None and lane not in _ASKED_FOR and lane is not own:
+        message = f"a {spec.kind} deployment is in the lane {own}: {lane} needs another `kind`"
+        yield source.problem((*path, "lane"), message)
+    if spec.kind is Kind.PROVISIONED and "price_factor" in spec.model_fields_set:
+        message = "`price_factor` means nothing to reserved capacity: it is paid by the hour"
+        yield source.problem((*path, "price_factor"), message, key=True)
+
+
 def _unfit_steps(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyError]:
     if spec.profile is not None and family(spec.profile) is None:
         known = known_families()
@@ -144,7 +190,9 @@ def _price(spec: DeploymentSpec, prices: Mapping[str, PriceSpec]) -> Price | Non
     if found is None and spec.kind is Kind.PROVISIONED:
         found = PriceSpec(input=0.0, output=0.0)
     found = found or prices.get(spec.model)
-    return None if found is None else Price(found.input, found.output, spec.hourly_usd or 0.0)
+    if found is None:
+        return None
+    return Price(found.input * spec.price_factor, found.output * spec.price_factor, spec.hourly_usd or 0.0)
 
 
 def _no_price(spec: DeploymentSpec, prices: Mapping[str, PriceSpec]) -> str:
@@ -154,7 +202,7 @@ def _no_price(spec: DeploymentSpec, prices: Mapping[str, PriceSpec]) -> str:
     )
 
 
-def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price) -> Deployment:
+def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price, mode: Mode) -> Deployment:
     address = Address(
         backend=spec.backend,
         target=spec.target or spec.model,
@@ -183,6 +231,9 @@ def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price) -> 
         derived_from=spec.derived_from,
         optimizations=spec.optimizations,
         takes=_TAKEN[spec.backend] if spec.takes is None else frozenset(spec.takes),
+        lane=spec.lane or LANE_OF[spec.kind],
+        limit=_limit(spec),
+        mode=spec.mode or mode,
     )
 
 
@@ -219,6 +270,11 @@ def _step(spec: DeploymentSpec) -> StepProfile | None:
 def _batch(spec: DeploymentSpec) -> BatchProfile | None:
     own = spec.batch_ms
     return None if own is None else BatchProfile(own.base / 1e3, own.per_item / 1e3)
+
+
+def _limit(spec: DeploymentSpec) -> LimitTerms:
+    own = spec.limit
+    return LimitTerms() if own is None else LimitTerms(own.kind, own.requests, own.tokens)
 
 
 def _quota(spec: DeploymentSpec) -> TokenQuota | None:

@@ -12,7 +12,7 @@ from router.domain.slo import Indicator, Objective, QualityFloor, RequestClass
 from router.policy.policy import Policy
 from router.policy.schema.values import duration_text, ratio_text
 
-_RATIOS = frozenset({"target", "ratio", "steps"})
+_RATIOS = frozenset({"target", "ratio", "steps", "threshold", "quality_low", "slo_low"})
 _UNITS: tuple[tuple[str, str], ...] = (
     ("_usd_per_mtok", "USD/Mtok"),
     ("hourly_usd", "USD/h"),
@@ -32,6 +32,10 @@ def _lines(old: Policy, new: Policy) -> Iterator[str]:
     yield from _named("deployment", {d.name: d for d in old.deployments}, {d.name: d for d in new.deployments})
     yield from _named("profile", dict(old.profiles), dict(new.profiles))
     yield from _fields("bounds", old.bounds, new.bounds)
+    for tenant in dict.fromkeys((*old.tenants, *new.tenants)):
+        before, after = (policy.tenants.get(tenant, 1.0) for policy in (old, new))
+        if before != after:
+            yield f"tenant {tenant}: weight {before:g} -> {after:g}"
     if old.usd_per_useful != new.usd_per_useful:
         yield f"a useful answer is worth: {old.usd_per_useful:g} USD -> {new.usd_per_useful:g} USD"
 

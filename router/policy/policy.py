@@ -18,6 +18,14 @@ class Bounds(Struct, frozen=True):
     floor_price_max: float = 8.0
     capacity_price_max: float = 20.0
     batch_items_max: int = 256
+    window_s: float = 0.003
+    tenant_queue_ratio: float = 1.0
+    """Share of the places in the queue that one tenant may have."""
+
+    @property
+    def tenant_queue_requests(self) -> int:
+        """Most requests of one tenant in the queue."""
+        return max(int(self.tenant_queue_ratio * self.queue_requests), 1)
 
 
 class Policy(Struct, frozen=True):
@@ -31,3 +39,5 @@ class Policy(Struct, frozen=True):
     """What one useful answer is worth, in USD: the exchange rate between quality and cost."""
     profiles: tuple[tuple[str, Parameters], ...] = ()
     """Parameter profiles by name, those that ship with the router among them."""
+    tenants: dict[str, float] = {}
+    """Weight of a tenant where tenants compete; who is not named weighs 1."""

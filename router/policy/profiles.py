@@ -47,11 +47,16 @@ class Filled(Struct, frozen=True, gc=False):
     top_k: int | None
 
 
+_SILENT, _NOTHING = Parameters(), Filled(None, None, None, None)
+
+
 def filled_in(parameters: Parameters, request: Request, deployment: Deployment, max_tokens: int | None) -> Filled:
     """What goes to this deployment where the request is silent, as far as the deployment takes it; `max_tokens` is what
     its model is allowed. Nothing bounds an answer that the sender bounds, nor one that would reach the end of the
     context window first: servers refuse a prompt and a bound that do not fit in it together, and stop at its end by
     themselves."""
+    if max_tokens is None and parameters == _SILENT:
+        return _NOTHING
     takes, window = deployment.takes, deployment.context_tokens
     is_bounded = request.max_tokens is not None or not takes & _BOUNDS
     is_past_window = max_tokens is not None and window is not None and request.input_tokens + max_tokens > window

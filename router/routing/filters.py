@@ -1,13 +1,15 @@
 """Why can a deployment not serve this request?
 
 Codes: `not_allowed`, `wrong_residency`, `lacks_capability`, `context_too_long`, `tried`, `unhealthy`, `too_dear`,
-`budget_spent`, `exceeds_quota`, `no_quota`, `at_limit`; and `later_fallback` for what comes later in a fallback order.
+`budget_spent`, `exceeds_quota`, `no_quota`, `at_limit`; and of those that stand, `later_fallback` for what comes later
+in a fallback order and `over_pace` for what the mean budget of the class cannot bear now (`core.spending.paces`).
 The codes in `PASSING` pass by themselves: a request that only they keep out may wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 from router.domain.decision import Exclusion
 from router.domain.deployment import Deployment
@@ -49,7 +51,7 @@ def holds(deployment: Deployment, request: Request) -> bool:
 def fits_context(view: DeploymentView, need: Need) -> Exclusion | None:
     """The context window holds the prompt."""
     deployment, request = view.deployment, need.request
-    if holds(deployment, request):
+    if deployment.context_tokens is None or holds(deployment, request):
         return None
     detail = f"{request.input_tokens} > {deployment.context_tokens} tokens"
     return Exclusion(deployment.name, "context_too_long", detail)
@@ -58,6 +60,11 @@ def fits_context(view: DeploymentView, need: Need) -> Exclusion | None:
 def serves(request_class: RequestClass, deployment: Deployment) -> bool:
     """Whether the class lets this deployment serve requests that need nothing special and ask for none by name."""
     return bar(deployment, request_class.forced, frozenset(), request_class) is None
+
+
+def may_see(request_class: RequestClass, deployment: Deployment) -> bool:
+    """Whether data of the class may go there."""
+    return all(tag in deployment.tags for tag in request_class.residency)
 
 
 def lists(request_class: RequestClass, deployment: Deployment) -> bool:
@@ -69,9 +76,10 @@ def lists(request_class: RequestClass, deployment: Deployment) -> bool:
 
 
 def untried(view: DeploymentView, need: Need) -> Exclusion | None:
-    """A deployment that failed this request is not asked again while others are left."""
+    """A deployment that failed this request, or whose answer is made again elsewhere, is not asked again while others
+    are left."""
     if view.deployment.name in need.tried:
-        return Exclusion(view.deployment.name, "tried", "it failed this request")
+        return Exclusion(view.deployment.name, "tried", "called before, or too late or too dear for a second call")
     return None
 
 
@@ -111,13 +119,33 @@ def has_quota(view: DeploymentView, need: Need) -> Exclusion | None:
 
 
 def has_room(view: DeploymentView, need: Need) -> Exclusion | None:
-    """The concurrency limit is not reached."""
+    """The limits on calls and on tokens at once are not reached; what is idle has room for one, whatever its size."""
     if view.limit is None or need.unlimited:
         return None
     used = view.load.sequences + view.load.waiting_sequences
-    if used >= view.limit:
+    if used >= view.limit * need.room:
         return Exclusion(view.deployment.name, "at_limit", f"{used} in flight, limit {view.limit:.0f}")
+    if view.token_limit is not None and used:
+        tokens = view.load.context_tokens + view.load.waiting_tokens + need.request.input_tokens
+        if tokens > view.token_limit * need.room:
+            detail = f"{tokens:.0f} tokens with this request, limit {view.token_limit:.0f}"
+            return Exclusion(view.deployment.name, "at_limit", detail)
     return None
+
+
+def biting(filters: tuple[Filter, ...], need: Need) -> tuple[Filter, ...]:
+    """Those of the filters that can keep anybody from this request, and the day's budget before them where there is
+    one."""
+    if need.purse is not None:
+        return (within_budget, *filters)
+    if need.tried or need.request_class.budget.usd_per_request is not None:
+        return filters
+    return _of_most(filters)
+
+
+@cache
+def _of_most(filters: tuple[Filter, ...]) -> tuple[Filter, ...]:
+    return tuple(test for test in filters if test not in (untried, affordable))
 
 
 STANDARD: tuple[Filter, ...] = (fits_context, untried, healthy, affordable, has_quota, has_room)

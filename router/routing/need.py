@@ -48,3 +48,7 @@ class Need(Struct, frozen=True, gc=False):
     """Limits and quotas do not hold: the baselines have none."""
     purse: Purse | None = None
     """Only for a class with a budget of the day."""
+    dearness: float = 1.0
+    """By how much of the capacity price the request is weighed: less for a tenant within its share."""
+    room: float = 1.0
+    """Share of a concurrency limit that is there for the request: less for a tenant over its share."""

@@ -6,7 +6,9 @@ can be weighed later against what it might have done.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
+from itertools import accumulate
 from random import Random
 from typing import Protocol
 
@@ -39,10 +41,12 @@ class Best:
         self, candidates: Sequence[Candidate], views: Sequence[DeploymentView], need: Need, *, rng: Random
     ) -> tuple[int | None, list[float]]:
         """The class's exploration share is spread evenly over those that would probably be in time and whose answer is
-        expected to be as good as the best's, or is surely above the floor."""
-        best = max(range(len(candidates)), key=lambda i: candidates[i].score)
+        expected to be as good as the best's, or is surely above the floor. Where there are fallen ones among them it
+        is theirs alone: nothing else is as worth knowing as whether they are back."""
+        scores = [candidate.score for candidate in candidates]
+        best = scores.index(max(scores))
         share = need.request_class.exploration_ratio
-        if need.request_class.sheddable and candidates[best].score <= 0.0:
+        if need.request_class.sheddable and scores[best] <= 0.0:
             return None, []
         probabilities = [0.0] * len(candidates)
         probabilities[best] = 1.0
@@ -58,10 +62,11 @@ class Best:
         ]
         if not others:
             return best, probabilities
+        others = [i for i in others if views[i].fallen and i != best] or others
         probabilities[best] = 1.0 - share
         for i in others:
             probabilities[i] += share / len(others)
-        index = rng.choices(range(len(candidates)), probabilities)[0] if len(others) > 1 or others[0] != best else best
+        index = _drawn(probabilities, rng) if len(others) > 1 or others[0] != best else best
         return index, probabilities
 
 
@@ -141,6 +146,12 @@ class StaticThreshold:
 def _least_loaded(views: Sequence[DeploymentView], among: Sequence[int]) -> int:
     indexes = among or range(len(views))
     return min(indexes, key=lambda i: views[i].load.sequences + views[i].load.waiting_sequences)
+
+
+def _drawn(probabilities: Sequence[float], rng: Random) -> int:
+    """An index, with its probability: the one pick of `Random.choices`, without what it does for many."""
+    sums = list(accumulate(probabilities))
+    return bisect(sums, rng.random() * sums[-1], 0, len(sums) - 1)
 
 
 def _sure(index: int, views: Sequence[DeploymentView]) -> tuple[int | None, list[float]]:

@@ -226,10 +226,11 @@ def _deployment(ticket: Ticket, name: str) -> Deployment | None:
 
 
 def _answer(ticket: Ticket, reply: Reply, recorder: _Recorder | None) -> Answer | None:
-    """What a leader got, as it can be given again; `None` where it is no finished answer, is not to be read, or comes
-    from a deployment that takes no temperature, and so would answer otherwise the next time."""
+    """What a leader got, as it can be given again; `None` where it is no finished answer, a check spoke against it, it
+    is not to be read, or comes from a deployment that takes no temperature, and so would answer otherwise the next
+    time."""
     terms, deployment = ticket.request_class.cache, _deployment(ticket, reply.receipt.deployment)
-    if terms is None or deployment is None or reply.finish_reason not in _FINISHED:
+    if terms is None or deployment is None or ticket.doubted or reply.finish_reason not in _FINISHED:
         return None
     if not terms.always and Sampling.TEMPERATURE not in deployment.takes:
         return None

@@ -15,7 +15,7 @@ from router.core.feedback import Feedback
 from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.domain.deployment import Address, Deployment
-from router.domain.errors import BackendError, Expired, ProtocolError, RouterError
+from router.domain.errors import BackendError, Expired, ProtocolError, Rejected, RouterError
 from router.domain.events import Event
 from router.domain.outcome import Attempt, Delta, Ending, Outcome, Receipt, Usage
 from router.ports.backend import Backend, BatchBackend
@@ -115,6 +115,8 @@ class Caller:
             ending = Ending.COMPLETED
         except ReaderGoneError as error:
             raise error.cause from None
+        except Rejected as error:
+            call.sent, call.error = False, error
         except RouterError as error:
             ending, call.error = Ending.FAILED, error
         except asyncio.CancelledError:
@@ -153,10 +155,13 @@ class Caller:
 
     async def _join_batch(self, call: Call, tuner: BatchTuner, responder: Responder | None) -> None:
         ticket, attempt = call.ticket, call.attempt
-        objective = ticket.request_class.objectives.e2e or ticket.request_class.objectives.ttft
-        due = ticket.aim if objective is None else ticket.began + objective.threshold_s
+        terms = ticket.request_class
         batcher = self._batcher(attempt.deployment, tuner)
-        delta, call.batch_wait_s = await batcher.join(attempt, due=due, wait_s=ticket.request_class.batch_wait_s)
+        due, now = _batch_due(ticket), self._clock.now()
+        leave_s = None if due is None else self._controller.patience.leave_s(ticket, due, now=now)
+        delta, call.batch_wait_s = await batcher.join(
+            attempt, due=due, wait_s=terms.batch_wait_s, is_sheddable=terms.sheddable, leave_s=leave_s
+        )
         await self._piece(call, delta, responder)
 
     async def _piece(self, call: Call, delta: Delta, responder: Responder | None) -> None:
@@ -260,8 +265,17 @@ class Caller:
         if key not in self._batchers:
             self._batchers = {k: b for k, b in self._batchers.items() if k[0] != deployment.name}
             backend = cast(BatchBackend, self._backend(deployment))
-            self._batchers[key] = Batcher(backend, tuner, self._clock.now)
+            self._batchers[key] = Batcher(backend, tuner, self._clock.now, self._sink.emit)
         return self._batchers[key]
+
+
+def _batch_due(ticket: Ticket) -> float | None:
+    """When the whole answer of a batch must be there, which is its first token too; `None` where nothing says so."""
+    objectives = ticket.request_class.objectives
+    dues = [ticket.began + o.threshold_s for o in (objectives.e2e, objectives.ttft) if o is not None]
+    if ticket.aim is not None:
+        dues.append(ticket.aim)
+    return min(dues, default=None)
 
 
 def _is_being_cancelled() -> bool:

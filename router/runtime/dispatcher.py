@@ -20,17 +20,21 @@ from router.core.ledger import Permit
 from router.core.ticket import Ticket
 from router.domain.deployment import Deployment
 from router.domain.errors import BackendError, Expired, Rejected, RequestError, RouterError, TimedOut
-from router.domain.events import DecisionMade, QueueObserved, RequestReceived, RequestRejected, RequestShaped
+from router.domain.events import DecisionMade, RequestReceived, RequestRejected, RequestShaped
 from router.domain.outcome import Attempt, Outcome, Reply
 from router.domain.request import Request
 from router.ports.backend import Backend
 from router.ports.clock import Clock
 from router.ports.dispatch import BeforeCall, EventSink, Responder
+from router.runtime.after.cascade import Cascade
+from router.runtime.after.judging import Judges
 from router.runtime.cache import ResponseCache
 from router.runtime.call import Call, Caller
 from router.runtime.hedge import run_hedged
 from router.runtime.queue import Queue
+from router.runtime.window import Windows
 from router.wire.openai import assemble
+from router.wire.openai.verify import without_logprobs
 
 Grant = tuple[Attempt, Permit]
 _DRAIN_LOOK_S = 0.02
@@ -44,10 +48,14 @@ class Dispatcher:
 
     def __init__(self, controller: Controller, backends: Mapping[str, Backend], clock: Clock, sink: EventSink) -> None:
         self.controller = controller
-        self.queue = Queue(self._grant, controller.lane, clock.now)
+        self.queue = Queue(self._grant, controller.lane, clock.now, controller.outlook)
         self._caller = Caller(controller, backends, clock, sink)
+        self._windows = Windows(controller.window, self._grant_in_turn, self._give_back, clock, sink)
         self._feedback = Feedback(controller)
         self._cache = ResponseCache(clock, sink, self._feedback)
+        queue = self.queue
+        self._judges = Judges(controller, self._caller, clock, sink, waiting=lambda: queue.waiting, freed=queue.pump)
+        self.cascade = Cascade(controller, self._caller, clock, sink, self._grant)
         self._clock = clock
         self._sink = sink
         self._draining = False
@@ -83,8 +91,8 @@ class Dispatcher:
     async def _serve(self, ticket: Ticket, responder: Responder | None, on_call: BeforeCall | None) -> Reply:
         try:
             if ticket.request_class.cache is None:
-                return await self._made(ticket, responder, on_call)
-            return await self._cache.answer(ticket, responder, lambda to: self._made(ticket, to, on_call))
+                return await self._fresh(ticket, responder, on_call)
+            return await self._cache.answer(ticket, responder, lambda to: self._fresh(ticket, to, on_call))
         except RouterError as error:
             self._end(ticket, None, error)
             raise
@@ -95,21 +103,35 @@ class Dispatcher:
             self._end(ticket, None, RouterError(f"the request could not be carried on: {type(error).__name__}"))
             raise
 
+    async def _fresh(self, ticket: Ticket, responder: Responder | None, on_call: BeforeCall | None) -> Reply:
+        """An answer of its own, which the class may have judged afterwards."""
+        if ticket.request_class.judge is None:
+            return await self._made(ticket, responder, on_call)
+        return await self._judges.listen(ticket, responder, lambda to: self._made(ticket, to, on_call))
+
     async def _made(self, ticket: Ticket, responder: Responder | None, on_call: BeforeCall | None) -> Reply:
         """An answer of its own: calls until one answers, or none may be made any more."""
-        failure: BackendError | None = None
+        failure: RouterError | None = None
+        held = self.cascade.hold(ticket, responder) if ticket.request_class.cascade is not None else None
         while True:
-            call, outcome = await self._attempt(ticket, responder, on_call, failure)
+            call, outcome = await self._attempt(ticket, held or responder, on_call, failure)
             if call.error is None:
-                return self._answer(ticket, call, outcome, streamed=responder is not None)
-            failure = await self._recover(ticket, call.error, streamed=responder is not None)
+                break
+            leaves = responder is not None if held is None else held.has_gone
+            failure = await self._recover(ticket, call.error, streamed=leaves)
+        if ticket.checks is not None:
+            try:
+                call, outcome = await self.cascade.settle(call, outcome, held, lambda c: self._announce(c, on_call))
+            finally:
+                self.queue.pump()
+        return self._answer(ticket, call, outcome, streamed=responder is not None)
 
     async def _attempt(
         self,
         ticket: Ticket,
         responder: Responder | None,
         on_call: BeforeCall | None,
-        failure: BackendError | None,
+        failure: RouterError | None,
     ) -> tuple[Call, Outcome]:
         """One decision and the call it leads to. After a failure nothing else may be able to take the request: then
         that failure is the answer."""
@@ -172,7 +194,7 @@ class Dispatcher:
         """Decide now, or wait in the queue for room."""
         for_budget = False
         if not self.queue.blocks(ticket):
-            grant = self._grant(ticket)
+            grant = cast(Grant | Hold, await self._windows.grant(ticket))
             if not isinstance(grant, Hold):
                 return grant
             for_budget = grant.for_budget
@@ -183,15 +205,24 @@ class Dispatcher:
         except asyncio.CancelledError:
             self.queue.remove(waiter)
             if waiter.granted.done() and not waiter.granted.cancelled() and waiter.granted.exception() is None:
-                self._caller.withdraw(Call(ticket, *cast(Grant, waiter.granted.result())))
-                self.queue.pump()
+                self._give_back(ticket, waiter.granted.result())
             raise
         finally:
             ticket.queue_s += self._clock.now() - waiter.since
 
-    def _grant(self, ticket: Ticket) -> Grant | Hold:
+    def _give_back(self, ticket: Ticket, grant: object) -> None:
+        """Nobody waits for this grant any more."""
+        if not isinstance(grant, Hold):
+            self._caller.withdraw(Call(ticket, *cast(Grant, grant)))
+            self.queue.pump()
+
+    def _grant_in_turn(self, ticket: Ticket, now: float | None = None) -> Grant | Hold:
+        """Decide, unless somebody waits in the queue before it by now."""
+        return Hold(()) if self.queue.blocks(ticket) else self._grant(ticket, now)
+
+    def _grant(self, ticket: Ticket, now: float | None = None) -> Grant | Hold:
         started = self._clock.stopwatch()
-        now = self._clock.now()
+        now = self._clock.now() if now is None else now
         decision = self.controller.decide(ticket, now=now)
         if isinstance(decision, Hold):
             return decision
@@ -211,15 +242,16 @@ class Dispatcher:
         if compared is not None:
             self._sink.emit(compared)
 
-    async def _recover(self, ticket: Ticket, error: RouterError, *, streamed: bool) -> BackendError:
+    async def _recover(self, ticket: Ticket, error: RouterError, *, streamed: bool) -> RouterError:
         """Return when the request should be decided again; raise when it has failed for good."""
+        now, controller = self._clock.now(), self.controller
+        routable = controller.routable(ticket)
         if not isinstance(error, BackendError):
+            if controller.patience.climbs(ticket, error.code, routable=routable, now=now):
+                return error
             raise error
-        now = self._clock.now()
         if isinstance(error, TimedOut) and ticket.deadline is not None and now >= ticket.deadline:
             raise Expired("the deadline passed before the answer was complete") from error
-        controller = self.controller
-        routable = controller.routable(ticket)
         wait_s = next_step(ticket, error, controller.retries, routable=routable, streamed=streamed, now=now)
         if wait_s is None:
             raise error
@@ -235,6 +267,8 @@ class Dispatcher:
             choices = pieces[0].choices
         else:
             choices = assemble(pieces)
+        if call.attempt.logprobs:
+            choices = without_logprobs(choices)
         self._end(ticket, outcome, None)
         request, receipt = ticket.request, self._caller.receipt(call)
         return Reply(request, choices, call.final_usage(), receipt, int(request.at), call.finish_reason)
@@ -290,10 +324,11 @@ class Dispatcher:
         """The controller's heartbeat: limits, prices, overdue calls, the queue."""
         for event in self.controller.tick(now=self._clock.now(), at=self._clock.at()):
             self._sink.emit(event)
+        self._judges.tick()
         self.queue.expire()
         if len(self.queue):
             self.queue.pump()
-        self._sink.emit(QueueObserved(self.queue.waiting, self.queue.oldest_s()))
+        self._sink.emit(self.queue.observed())
 
     async def drain(self, grace_s: float) -> bool:
         """Take nothing new and wait for what is in flight; false when some was left."""
@@ -301,4 +336,5 @@ class Dispatcher:
         until = self._clock.now() + grace_s
         while self.in_flight and self._clock.now() < until:  # noqa: ASYNC110  # the last one to end tells nobody
             await asyncio.sleep(_DRAIN_LOOK_S)
+        await self._judges.stop(until - self._clock.now())
         return not self.in_flight

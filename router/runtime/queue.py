@@ -1,8 +1,15 @@
-"""Where requests wait until a deployment has room: earliest due first within priority, bounded.
+"""Where requests wait until a deployment has room: in the order of `core.queueing.line`, bounded.
 
-Requests that may go to the same deployments at the same price wait in one lane, so that those nothing can take keep
-nobody from an idle deployment. `pump` is called whenever room may have come, and `expire` at every heartbeat: without a
-heartbeat nobody is ever told that it has waited too long.
+By priority, which is strict: a lower one goes on as soon as nothing higher waits in its lane, and what it may have to
+wait is bounded by its deadline and by `queue_wait`, after which it is told. Nothing rises by waiting: a class that must
+not starve gets the priority of those it stands beside, where the tenants' weights share. Within a priority by tenant,
+and of a tenant by when it is due.
+
+`pump` is called whenever room may have come, and `expire` at every heartbeat: without a heartbeat nobody is ever told
+that it has waited too long. What may be shed is told so as early as it is known: when it comes, if the line ahead
+of it will not have moved far enough by the last moment at which a start is of use; while it waits, when that moment has
+passed; when its turn comes, likewise. That moment is a lucky one (`core.queueing.outlook`), so that what could still be
+in time is not refused. What may not be shed waits for its deadline.
 
 Who is kept by the budget of its class alone is *held* for the next day, in the lane of its class. It waits as long as
 its deadline allows, takes no place of those who wait for room (the bound holds for the held of each class by
@@ -13,95 +20,162 @@ granted in order, as far as limits and the new budget allow; patience begins for
 from __future__ import annotations
 
 import asyncio
-from bisect import insort
 from collections import Counter
-from collections.abc import Callable
-from heapq import heapify, heappop, heappush
-from itertools import count
+from collections.abc import Callable, Hashable
+from math import inf
 
 from router.core.controller import Lane
 from router.core.evidence import Hold
+from router.core.queueing.drain import Drain
+from router.core.queueing.fair import Entry
+from router.core.queueing.lazy import LazyHeap
+from router.core.queueing.line import Line
+from router.core.queueing.tally import Tally
 from router.core.spending.account import resets_s
 from router.core.spending.spending import wall
 from router.core.ticket import Ticket
 from router.domain.errors import Evicted, Expired, Rejected, RouterError
+from router.domain.events import QueueObserved
 
-_SCAN = 4
-"""How many of a lane are tried past one that nothing can take: they may be smaller, or less dear."""
+_HURRY = 0.75
+"""Share of the time that it may wait at most, after which a request may go before its turn."""
+_TENANTS_TOLD = 200
 
 
-class Waiter:
-    """One waiting request. `granted` resolves to what `grant` made of it, or to why it was refused."""
+class Waiter(Entry):
+    """One waiting request. `granted` resolves to what `grant` made of it, or to why it was refused. `late_at` is the
+    last moment at which a start is of use, `expires_at` when it is told that it has waited in vain."""
 
-    __slots__ = ("due", "granted", "is_held", "key", "lane", "patient_since", "since", "ticket")
+    __slots__ = ("expires_at", "granted", "late_at", "patient_since", "since", "ticket")
 
-    def __init__(self, ticket: Ticket, lane: Lane, number: int, since: float) -> None:
+    def __init__(self, ticket: Ticket, lane: Lane, since: float) -> None:
+        request = ticket.request
+        spare = ticket.request_class.sheddable
+        super().__init__(lane, tenant=request.tenant, priority=ticket.priority, due=ticket.due(), is_spare=spare)
         self.ticket = ticket
-        self.lane = lane
-        self.due = ticket.due()
-        self.key = (-ticket.priority, self.due, number)
         self.since = self.patient_since = since
-        self.is_held = False
+        self.late_at = self.expires_at = inf
         self.granted: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+
+    def plan(self, latest: float) -> None:
+        """Until when it waits, and from when on it may hurry, where a start is of use until `latest`."""
+        ticket = self.ticket
+        self.late_at = min(latest, ticket.due())
+        self.expires_at = inf if ticket.deadline is None else ticket.deadline
+        if self.is_held:
+            return
+        self.expires_at = min(self.expires_at, self.patient_since + ticket.policy.bounds.queue_wait_s)
+        if self.is_spare:
+            self.expires_at = min(self.expires_at, self.late_at)
+        if self.late_at < inf:
+            self.urgent_at = self.patient_since + _HURRY * max(self.late_at - self.patient_since, 0.0)
 
 
 class Queue:
-    """Holds waiters in order. It never decides: it asks the grant function, which may say `Hold`."""
+    """Holds waiters in order. It never decides: it asks the grant function, which may say `Hold`, and `latest`, which
+    says until when a start of a ticket is of use."""
 
     def __init__(
         self,
         grant: Callable[[Ticket], object],
         lane_of: Callable[[Ticket], Lane],
         now: Callable[[], float],
+        latest: Callable[[Ticket, float], float],
     ) -> None:
         self._grant = grant
         self._lane_of = lane_of
         self._now = now
-        self._lanes: dict[Lane, list[Waiter]] = {}
-        self._sequence = count()
-        self._size = 0
+        self._latest = latest
+        self._line = Line()
+        self._drains: dict[Hashable, Drain] = {}
+        self._ends: LazyHeap[Waiter] = LazyHeap(lambda when, w: not w.is_gone and w.expires_at == when)
+        self._classes, self._tenants = Tally(), Tally()
         self._held: Counter[str] = Counter()
         self._held_by_source: Counter[str] = Counter()
         self._is_closing = False
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._line)
 
     @property
     def waiting(self) -> int:
         """Those who wait for room."""
-        return self._size - self._held.total()
+        return self._line.waiting
 
     def held(self, source: str) -> int:
         """Those of an ingress who are held for the next day's budget."""
         return self._held_by_source[source]
 
-    def oldest_s(self) -> float:
-        """How long the longest has waited of those who wait for room."""
+    def observed(self) -> QueueObserved:
+        """How many wait for room and for how long the longest has, in all, by class and by tenant."""
         now = self._now()
-        patient = (now - w.patient_since for lane in self._lanes.values() for w in lane if not w.is_held)
-        return max(patient, default=0.0)
+        classes, tenants = self._classes.rows(now, len(self._classes.counts)), self._tenants.rows(now, _TENANTS_TOLD)
+        return QueueObserved(self.waiting, self._classes.longest_s(now), classes, tenants)
 
     def blocks(self, ticket: Ticket) -> bool:
         """Whether others wait in the ticket's lane, so that it has to queue behind or before them."""
-        return bool(self._size) and bool(self._lanes.get(self._lane_of(ticket)))
+        return bool(self._line) and self._line.in_lane(self._lane_of(ticket)) > 0
 
     def add(self, ticket: Ticket, *, for_budget: bool = False) -> Waiter:
-        """Wait in line; raises `Rejected` when the queue is full of nothing that may give way. `for_budget`: held for
-        the next day, as is who comes behind one that is held."""
-        name, now = self._lane_of(ticket), self._now()
-        lane, most = self._lanes.get(name), ticket.policy.bounds.queue_requests
-        is_held = for_budget or bool(lane and lane[0].is_held)
-        if is_held:
-            self._check_held(ticket, most)
-        elif self.waiting >= most:
-            self._make_room(ticket)
-        waiter = Waiter(ticket, name, next(self._sequence), now)
-        insort(self._lanes.setdefault(name, []), waiter, key=lambda w: w.key)
-        self._size += 1
-        if is_held:
+        """Wait in line; raises `Rejected` when the queue is full of nothing that may give way, or where it is plain
+        that a request that may be shed comes too late. `for_budget`: held for the next day, as is who comes behind one
+        that is held."""
+        lane, now = self._lane_of(ticket), self._now()
+        waiter = Waiter(ticket, lane, now)
+        first = self._line.first(lane, now) if self._held else None
+        if for_budget or (first is not None and first.is_held):
+            self._check_held(ticket, ticket.policy.bounds.queue_requests)
+            self._line.add(waiter, ticket.weight)
             self._hold(waiter)
+            return waiter
+        latest = self._latest(ticket, now)
+        if waiter.is_spare and latest < inf:
+            self._foresee(waiter, latest, now)
+        self._find_place(waiter)
+        if lane not in self._drains:
+            self._drains[lane] = Drain(now)
+        self._line.add(waiter, ticket.weight)
+        self._begin(waiter, latest)
         return waiter
+
+    def _begin(self, waiter: Waiter, latest: float) -> None:
+        """Its patience begins."""
+        waiter.patient_since = self._now()
+        self._classes.begin(waiter.ticket.request_class.name, waiter, waiter.patient_since)
+        self._tenants.begin(waiter.tenant, waiter, waiter.patient_since)
+        self._await_end(waiter, latest)
+
+    def _await_end(self, waiter: Waiter, latest: float) -> None:
+        waiter.plan(latest)
+        if waiter.expires_at < inf:
+            self._ends.push(waiter.expires_at, waiter)
+
+    def _foresee(self, waiter: Waiter, latest: float, now: float) -> None:
+        """Refuse one that would have its turn too late, however lucky it is."""
+        drain = self._drains.get(waiter.lane)
+        if now > latest:
+            raise Rejected(
+                f"no deployment would answer within its objective: a start would be {now - latest:.2f} s too late",
+                code="slo_unreachable",
+                retry_after_s=max(now - latest, 1.0) if drain is None else self._retry_after_s(waiter),
+            )
+        if drain is None or drain.reaches(self._line.in_lane(waiter.lane), latest - now, now):
+            return
+        ahead = self._line.ahead(waiter, waiter.ticket.weight)
+        if not drain.reaches(ahead, latest - now, now):
+            raise Rejected(
+                f"no deployment would have room within its objective: {ahead:.0f} wait ahead of it,"
+                f" and {max(latest - now, 0.0):.2f} s are left to start",
+                code="slo_unreachable",
+                retry_after_s=drain.retry_after_s(ahead, latest - now, now),
+            )
+
+    def _retry_after_s(self, waiter: Waiter) -> float:
+        """When the line in which it waits, or would, has been worked off as it moves now."""
+        drain = self._drains.get(waiter.lane)
+        if drain is None:
+            return 1.0
+        return drain.retry_after_s(self._line.ahead(waiter, waiter.ticket.weight), 0.0, self._now())
 
     def _check_held(self, ticket: Ticket, most: int) -> None:
         if self._is_closing:
@@ -115,15 +189,18 @@ class Queue:
 
     def _hold(self, waiter: Waiter) -> None:
         """Nothing but the budget keeps it from here on."""
-        waiter.is_held, ticket = True, waiter.ticket
+        ticket = waiter.ticket
+        self._line.hold(waiter, is_held=True)
         if ticket.held_since is None:
             ticket.held_since = self._now()
         self._count_held(waiter, 1)
+        self._await_end(waiter, inf)
 
     def _release(self, waiter: Waiter) -> None:
         """There is a budget, but no room: its patience begins."""
-        waiter.is_held, waiter.patient_since, waiter.due = False, self._now(), waiter.ticket.due()
+        self._line.hold(waiter, is_held=False)
         self._count_held(waiter, -1)
+        self._begin(waiter, self._latest(waiter.ticket, self._now()))
 
     def _count_held(self, waiter: Waiter, change: int) -> None:
         ticket = waiter.ticket
@@ -133,54 +210,58 @@ class Queue:
     def turn_away(self) -> None:
         """The router is shutting down: who is held, now or later, is told so at once."""
         self._is_closing = True
-        for waiter in [w for lane in self._lanes.values() for w in lane if w.is_held]:
+        for waiter in [w for w in self._line if isinstance(w, Waiter) and w.is_held]:
             self.remove(waiter)
             _refuse(waiter, _closing())
 
-    def _make_room(self, ticket: Ticket) -> None:
-        """Push out the least urgent that may be shed."""
-        patient = (w for lane in self._lanes.values() for w in lane if not w.is_held)
-        waiting = (w for w in patient if w.ticket.request_class.sheddable)
-        last = max(waiting, key=lambda w: w.key, default=None)
-        if last is None or last.ticket.priority >= ticket.priority:
-            raise Rejected("the queue is full", code="queue_full", retry_after_s=1.0)
+    def _find_place(self, waiter: Waiter) -> None:
+        """Push out whoever has to give way, where there is no place for one more."""
+        line, bounds = self._line, waiter.ticket.policy.bounds
+        retry_after_s = self._retry_after_s
+        own = bounds.tenant_queue_requests
+        if own < bounds.queue_requests and line.of_tenant[waiter.tenant] >= own:
+            last = line.own_victim(waiter)
+            if last is None:
+                raise Rejected(
+                    f"its tenant has {own} requests in the queue, as many as the policy allows",
+                    code="tenant_queue_full",
+                    retry_after_s=retry_after_s(waiter),
+                )
+        elif line.waiting >= bounds.queue_requests:
+            last = line.victim(waiter, waiter.ticket.weight)
+            if last is None:
+                raise Rejected("the queue is full", code="queue_full", retry_after_s=retry_after_s(waiter))
+        else:
+            return
+        assert isinstance(last, Waiter)
+        error = Evicted("pushed out of a full queue by another request", retry_after_s=retry_after_s(last))
         self.remove(last)
-        _refuse(last, Evicted("pushed out of a full queue by a more urgent request", retry_after_s=1.0))
+        _refuse(last, error)
 
     def remove(self, waiter: Waiter) -> None:
         """Leave the line without an answer; doing so twice is harmless."""
-        lane = self._lanes.get(waiter.lane, [])
-        if waiter in lane:
-            lane.remove(waiter)
-            self._size -= 1
-            if waiter.is_held:
-                self._count_held(waiter, -1)
-                waiter.is_held = False
-            if not lane:
-                del self._lanes[waiter.lane]
+        if not self._line.remove(waiter):
+            return
+        if waiter.is_held:
+            self._count_held(waiter, -1)
+        else:
+            self._classes.end(waiter.ticket.request_class.name, waiter)
+            self._tenants.end(waiter.tenant, waiter)
+        if not self._line.in_lane(waiter.lane):
+            self._drains.pop(waiter.lane, None)
 
     def pump(self) -> None:
         """Grant what can be granted, the most urgent of all lanes first; a lane that nothing can take is left."""
-        heads = [(lane[0].key, name) for name, lane in self._lanes.items()]
-        heapify(heads)
-        held: dict[Lane, int] = {}
-        while heads:
-            _, name = heappop(heads)
-            position = held.get(name, 0)
-            lane = self._lanes.get(name, [])
-            if position >= min(len(lane), _SCAN + 1):
-                continue
-            if not self._settle(lane[position]):
-                held[name] = position + 1
-            lane = self._lanes.get(name, [])
-            position = held.get(name, 0)
-            if position < len(lane):
-                heappush(heads, (lane[position].key, name))
+        if self._line:
+            self._line.offer(self._settle, self._now())
 
-    def _settle(self, waiter: Waiter) -> bool:
+    def _settle(self, waiter: Entry) -> bool:
         """Try one waiter; false if it has to go on waiting."""
+        assert isinstance(waiter, Waiter)
         if waiter.granted.done():
             self.remove(waiter)
+            return True
+        if self._is_overdue(waiter, self._now()):
             return True
         try:
             result = self._grant(waiter.ticket)
@@ -190,6 +271,10 @@ class Queue:
             return True
         if isinstance(result, Hold):
             return self._stays(waiter, result)
+        view = waiter.ticket.view
+        self._line.charge(waiter, 0.0 if view is None else view.work_s)
+        if (drain := self._drains.get(waiter.lane)) is not None:
+            drain.on_granted(self._now())
         self.remove(waiter)
         waiter.granted.set_result(result)
         return True
@@ -205,30 +290,47 @@ class Queue:
                 self.remove(waiter)
                 _refuse(waiter, error)
                 return True
+            self._classes.end(waiter.ticket.request_class.name, waiter)
+            self._tenants.end(waiter.tenant, waiter)
             self._hold(waiter)
         return False
 
     def expire(self) -> None:
-        """Answer at once what can no longer be in time: past its deadline, or sheddable and past its objective."""
+        """Answer at once what can no longer be in time: past its deadline or its patience, or sheddable and past the
+        last moment at which a start is of use."""
         now = self._now()
-        for waiter in [w for lane in self._lanes.values() for w in lane]:
-            error = _overdue(waiter, now)
-            if error is not None:
-                self.remove(waiter)
-                _refuse(waiter, error)
+        while (first := self._ends.least()) is not None and first[0] <= now:
+            self._is_overdue(first[1], now)
+        self._line.forget()
 
-
-def _overdue(waiter: Waiter, now: float) -> RouterError | None:
-    ticket = waiter.ticket
-    if ticket.deadline is not None and now >= ticket.deadline:
-        return Expired("the deadline passed while it waited for a deployment with room")
-    if waiter.is_held:
-        return None
-    if ticket.request_class.sheddable and now >= waiter.due:
-        return Rejected("no deployment had room within its objective", code="slo_unreachable", retry_after_s=1.0)
-    if now - waiter.patient_since > ticket.policy.bounds.queue_wait_s:
-        return Rejected("it waited as long as the policy allows", code="queue_timeout", retry_after_s=1.0)
-    return None
+    def _is_overdue(self, waiter: Waiter, now: float) -> bool:
+        """Whether it has waited in vain, which it is told. Where it may be shed, a start may have come to be of use for
+        longer since it was last asked."""
+        if now < waiter.expires_at:
+            return False
+        ticket = waiter.ticket
+        error: RouterError
+        if ticket.deadline is not None and now >= ticket.deadline:
+            error = Expired("the deadline passed while it waited for a deployment with room")
+        elif now >= waiter.patient_since + ticket.policy.bounds.queue_wait_s:
+            error = Rejected(
+                "it waited as long as the policy allows",
+                code="queue_timeout",
+                retry_after_s=self._retry_after_s(waiter),
+            )
+        else:
+            latest = self._latest(ticket, now)
+            if latest > now and ticket.due() > now:
+                self._await_end(waiter, latest)
+                return False
+            error = Rejected(
+                "no deployment had room while it could still be within its objective",
+                code="slo_unreachable",
+                retry_after_s=self._retry_after_s(waiter),
+            )
+        self.remove(waiter)
+        _refuse(waiter, error)
+        return True
 
 
 def _closing() -> Rejected:

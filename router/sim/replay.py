@@ -10,11 +10,12 @@ takes off-policy evaluation.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from random import Random
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from router.domain.decision import Candidate, Decision
 from router.domain.deployment import Deployment
@@ -26,8 +27,9 @@ from router.policy.match import ClassMatcher
 from router.policy.policy import Policy
 from router.routing.filters import PASSING, affordable, bar
 from router.routing.need import Need
+from router.routing.pickers import Best
 from router.routing.scorers import utility
-from router.stats.normal import below
+from router.sim.off_policy.in_time import Unreplayable, p_in_time
 
 SHED, REFUSED, WAITS = "(shed)", "(refused)", "(waits)"
 _BY_POLICY = frozenset({"not_allowed", "wrong_residency", "too_dear"})
@@ -74,10 +76,6 @@ class Replay(Struct, frozen=True):
     skipped: dict[str, int]
 
 
-class Unreplayable(Exception):
-    """The log does not hold what it takes."""
-
-
 class Again(Struct, frozen=True):
     """One decision taken again: `would` is the pick, or why there is none in `target`."""
 
@@ -86,6 +84,15 @@ class Again(Struct, frozen=True):
     target: str
     was: Candidate
     would: Candidate | None
+
+
+class Chances(Struct, frozen=True):
+    """How likely each candidate is under the new policy, its exploration included: candidates as the new policy scores
+    them, `propensity` its own. None where nobody serves the request, and why in `without`."""
+
+    request_class: RequestClass
+    candidates: tuple[Candidate, ...]
+    without: str = ""
 
 
 class Replaying:
@@ -104,7 +111,7 @@ class Replaying:
         request = _request(decision)
         request_class = self._class_of(decision, request)
         was = max(decision.candidates, key=lambda c: (c.propensity, c.score))
-        scored, passing = self._scored(decision, request, request_class)
+        scored, _, passing = self._scored(decision, self._need(decision, request, request_class))
         if not scored:
             target, would = WAITS if passing else REFUSED, None
         else:
@@ -112,6 +119,21 @@ class Replaying:
             would = None if request_class.sheddable and best.score <= 0.0 else best
             target = SHED if would is None else str(would.deployment)
         return Again(request_class.name, str(was.deployment), target, was, would)
+
+    def chances(self, decision: Decision) -> Chances:
+        """With what probability each candidate would be picked; raises `Unreplayable`. In logs without the lower bounds
+        of P(adequate), what the new policy would explore is among what the old one could have picked."""
+        request = _request(decision)
+        request_class = self._class_of(decision, request)
+        need = self._need(decision, request, request_class)
+        scored, views, passing = self._scored(decision, need)
+        if not scored:
+            return Chances(request_class, (), WAITS if passing else REFUSED)
+        index, probabilities = Best().pick(scored, views, need, rng=Random(0))
+        if index is None:
+            return Chances(request_class, (), SHED)
+        weighed = (replace(c, propensity=p) for c, p in zip(scored, probabilities, strict=True))
+        return Chances(request_class, tuple(weighed))
 
     def _class_of(self, decision: Decision, request: Request) -> RequestClass:
         if not decision.use_case:
@@ -143,36 +165,44 @@ class Replaying:
         asked = request.model
         return asked if asked in self._named and asked not in self._classes else None
 
-    def _scored(
-        self, decision: Decision, request: Request, request_class: RequestClass
-    ) -> tuple[list[Candidate], bool]:
-        """Who stands and what each is worth; and whether somebody is kept out by what passes."""
+    def _scored(self, decision: Decision, need: Need) -> tuple[list[Candidate], list[DeploymentView], bool]:
+        """Who stands and what each is worth, as it is seen; and whether somebody is kept out by what passes."""
+        request_class = need.request_class
         known = {c.deployment: c for c in decision.candidates}
         fallen = {e.deployment: e.code for e in decision.excluded}
-        forced = self._forced(request, request_class)
-        need = self._need(decision, request, request_class)
+        forced = self._forced(need.request, request_class)
+        by_policy = _BY_POLICY if self._is_paced_alike(decision, request_class) else _BY_POLICY | {"over_pace"}
         scored: list[Candidate] = []
+        views: list[DeploymentView] = []
         passing = False
         for deployment in self._new.deployments:
             if bar(deployment, forced, frozenset(), request_class) is not None:
                 continue
             candidate, code = known.get(deployment.name), fallen.get(deployment.name)
-            if candidate is None and (code is None or code in _BY_POLICY):
+            if candidate is None and (code is None or code in by_policy):
                 raise Unreplayable(f"nothing was predicted of {deployment.name}, which the new policy allows")
             passing |= code in PASSING
             if candidate is None:
                 continue
             view = self._view(decision, candidate, deployment, request_class)
             if affordable(view, need) is None:
-                scored.append(utility(view, need))
-        return scored, passing
+                scored.append(_with_check(utility(view, need), candidate, request_class))
+                views.append(view)
+        return scored, views, passing
 
     def _need(self, decision: Decision, request: Request, request_class: RequestClass) -> Need:
         usd = 1.0 / self._new.usd_per_useful
         if request_class.goal is Goal.COST:
             dearest = max(c.terms.cost_usd for c in decision.candidates)
             usd = decision.prices.usd if _was_for_cost(decision) else 1.0 / dearest if dearest > 0.0 else usd
+        if self._is_paced_alike(decision, request_class):
+            usd = max(usd, decision.prices.usd)
         return Need(request, request_class, decision.now, decision.waited_s, decision.prices.floor, usd)
+
+    def _is_paced_alike(self, decision: Decision, request_class: RequestClass) -> bool:
+        """Whether the mean budget is what it was: then so is the price of a dollar."""
+        before, mean = self._before.get(decision.request_class), request_class.budget.mean_usd_per_request
+        return mean is not None and before is not None and before.budget.mean_usd_per_request == mean
 
     def _view(
         self, decision: Decision, candidate: Candidate, deployment: Deployment, request_class: RequestClass
@@ -190,7 +220,7 @@ class Replaying:
             load=_IDLE,
             limit=None,
             p_adequate=terms.p_adequate,
-            p_adequate_low=terms.p_adequate,
+            p_adequate_low=_low(candidate),
             output_tokens=terms.output_tokens,
             ttft_s=terms.ttft_s,
             tpot_s=terms.tpot_s,
@@ -203,29 +233,22 @@ class Replaying:
             quota_ok=True,
             quota_fits=True,
             spread=candidate.spread,
+            fallen=candidate.fallen,
         )
 
 
-def p_in_time(decision: Decision, candidate: Candidate, request_class: RequestClass) -> float:
-    """P(SLO) of what was predicted then under other promises, as `core.views` has it for the predictions of now."""
-    spread, terms, objectives = candidate.spread, candidate.terms, request_class.objectives
-    if spread is None:
-        raise Unreplayable("it was logged before the spread of predictions was kept")
-    p = 1.0
-    if objectives.ttft is not None:
-        left = objectives.ttft.threshold_s - decision.waited_s
-        p = _p_within(terms.ttft_s, left, spread.ttft_log_mean, spread.ttft_log_sigma)
-    if objectives.tpot is not None and terms.tpot_s > 0.0:
-        p *= _p_within(terms.tpot_s, objectives.tpot.threshold_s, spread.tpot_log_mean, spread.tpot_log_sigma)
-    ends = [objectives.e2e.threshold_s] if objectives.e2e is not None else []
-    ends += [s for s in (decision.deadline_s, request_class.deadline_s) if s is not None]
-    if ends:
-        p *= _p_within(terms.e2e_s, min(ends) - decision.waited_s, 0.0, spread.e2e_log_sigma)
-    return p
+def _low(candidate: Candidate) -> float:
+    """The lower bound of P(adequate); where it was not kept, what was explored is taken to have been sure enough."""
+    low = candidate.terms.p_adequate_low
+    return low if low is not None else candidate.terms.p_adequate if candidate.propensity > 0.0 else 0.0
 
 
-def _p_within(predicted_s: float, left_s: float, mean: float, sigma: float) -> float:
-    return below(0.0, math.log(predicted_s / left_s) + mean, sigma) if left_s > 0.0 else 0.0
+def _with_check(scored: Candidate, candidate: Candidate, request_class: RequestClass) -> Candidate:
+    """What a check of the answer was expected to be worth then, where the class still has one."""
+    worth = candidate.terms.cascade
+    if request_class.cascade is None or not worth:
+        return scored
+    return replace(scored, score=scored.score + worth, terms=replace(scored.terms, cascade=worth))
 
 
 def _was_for_cost(decision: Decision) -> bool:

@@ -9,9 +9,10 @@ are measured, not simulated: only they differ from run to run.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from math import floor
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -43,6 +44,7 @@ class Served(Struct, frozen=True):
     slo_met: bool = False
     adequate: bool | None = None
     cost_usd: float = 0.0
+    attempts: int = 0
 
 
 class Sample(Struct, frozen=True):
@@ -68,8 +70,10 @@ def report(
     *,
     lasted_s: float,
     measured: Measured | None = None,
+    busy_s: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, object]:
-    """The report of one run that lasted `lasted_s` simulated seconds until it had drained."""
+    """The report of one run that lasted `lasted_s` simulated seconds until it had drained; `busy_s` is how long each
+    batch endpoint had a batch."""
     hourly = {str(d.name): d.price.hourly_usd * lasted_s / 3600 for d in deployments}
     classes: defaultdict[str, list[Served]] = defaultdict(list)
     for one in served:
@@ -79,7 +83,7 @@ def report(
     return {
         "overall": totals(served, hourly_usd=sum(hourly.values())),
         "by_class": {name: totals(classes[name]) for name in sorted(classes)},
-        "by_deployment": _by_deployment(served, hourly, samples),
+        "by_deployment": _by_deployment(served, hourly, samples, {n: _share(s, lasted_s) for n, s in busy_s.items()}),
         "decision_us": {name: quantile(decide_us, q) for name, q in _QUANTILES if name != "p95"},
         "wall_s": _round(measured.wall_s),
     }
@@ -116,7 +120,9 @@ def quantile(ordered: Sequence[float], q: float) -> float | None:
     return _round(ordered[low] + (ordered[high] - ordered[low]) * (place - low))
 
 
-def _by_deployment(served: Sequence[Served], hourly: dict[str, float], samples: Iterable[Sample]) -> dict[str, object]:
+def _by_deployment(
+    served: Sequence[Served], hourly: dict[str, float], samples: Iterable[Sample], busy: dict[str, float | None]
+) -> dict[str, object]:
     routed = [one for one in served if one.deployment is not None]
     counts = Counter(one.deployment for one in routed)
     costs: defaultdict[str | None, float] = defaultdict(float)
@@ -129,6 +135,7 @@ def _by_deployment(served: Sequence[Served], hourly: dict[str, float], samples: 
         name: {
             "share": _share(counts[name], len(routed)),
             "cost_usd": _round(costs[name] + usd),
+            **({"busy_ratio": busy[name]} if name in busy else {}),
             "over_time": {
                 "at_s": [_round(s.at_s) for s in series[name]],
                 "in_flight": [s.in_flight for s in series[name]],
@@ -144,7 +151,7 @@ def _quantiles(values: Iterable[float | None]) -> dict[str, float | None]:
     return {name: quantile(ordered, q) for name, q in _QUANTILES}
 
 
-def _share(part: float, whole: int) -> float | None:
+def _share(part: float, whole: float) -> float | None:
     return _round(part / whole) if whole else None
 
 

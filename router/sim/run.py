@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import Callable
 from random import Random
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from router.backends.simulated import SimulatedBackend
 from router.backends.simulated_fleet import FleetSpec
 from router.complexity.estimator import Estimator
 from router.core.controller import Controller
+from router.domain.control.batches import BatchEnded
+from router.domain.control.capacity import LaneChanged, SpillChanged
+from router.domain.deployment import Kind
 from router.domain.errors import Expired, RouterError
 from router.domain.events import DecisionMade, Event, LoadObserved, RequestEnded, RequestRejected
 from router.domain.outcome import Reply
@@ -20,13 +25,20 @@ from router.domain.request import Request
 from router.policy.policy import Policy
 from router.routing.profile import Profile
 from router.runtime.dispatcher import Dispatcher
+from router.sim.checked.strength import VERIFY, SimulatedChecks, Strength
 from router.sim.clock import run_virtual
 from router.sim.oracle import ExactOracle
 from router.sim.report import Ended, Measured, Sample, Served, report
+from router.sim.reserved import CapacityBook
+from router.sim.scenarios.telemetry import Delayed
 from router.sim.timeline import Timeline
 from router.sim.workload import Workload, WorkloadTruth
 
 _TICK_S = 0.1
+_NOT_JUDGED = (
+    "judging is left out ({}): simulated answers have no words that a judge could read; a share of outcomes whose truth"
+    " is told (--feedback) stands for it"
+)
 _SAMPLE_TICKS = 10
 
 ProfileMaker = Callable[[ExactOracle], Profile]
@@ -44,6 +56,11 @@ class Setting(Struct, frozen=True):
     feedback_ratio: float = 0.0
     edits: tuple[tuple[float, Policy], ...] = ()
     """Policies that are taken up while it runs, as an edit of the directory would be: simulated seconds, policy."""
+    telemetry_lags: tuple[tuple[float, float], ...] = ()
+    """How many seconds telemetry is held back besides the fleet's own lag: (from simulated second, seconds)."""
+    check: Strength | None = None
+    """What stands for the checks of classes that have a cascade with `callback`; `None` leaves them with nothing to
+    look at but truncation, for a workload has no text."""
 
 
 class World:
@@ -65,11 +82,19 @@ class World:
             profile=None if profile is None else profile(ExactOracle(setting.fleet, self._backend)),
         )
         self.dispatcher = Dispatcher(self.controller, {"simulated": self._backend}, self, self)
+        self._references: dict[str, str | None] = {}
+        if setting.check is not None:
+            models = {str(d.name): d.model for d in setting.policy.deployments}
+            checks = SimulatedChecks(setting.check, self._truth, models, self._references, seed=setting.seed)
+            self.dispatcher.cascade.verifier = checks
         self._progress = progress
+        self._delayed = Delayed(setting.telemetry_lags, loop.time())
         self.timeline = Timeline(loop.time())
         self.served: list[Served] = []
         self.samples: list[Sample] = []
         self.decide_s: list[float] = []
+        self.capacity = CapacityBook()
+        self.busy_s = {str(d.name): 0.0 for d in setting.policy.deployments if d.kind is Kind.BATCH}
         self._beats = 0
 
     def emit(self, event: Event) -> None:
@@ -78,10 +103,16 @@ class World:
             self.timeline.emit(event)
         if isinstance(event, DecisionMade):
             self.decide_s.append(event.decision.decide_s)
+            if self._setting.check is not None:
+                self._references[event.decision.request_id] = self._reference(event.decision.request_class)
         elif isinstance(event, RequestEnded):
             self._over(self._ended(event))
         elif isinstance(event, RequestRejected):
             self._over(Served(event.request.id, event.request_class, _fate(event.code)))
+        elif isinstance(event, SpillChanged | LaneChanged):
+            self.capacity.emit(event)
+        elif isinstance(event, BatchEnded):
+            self.busy_s[event.deployment] += event.took_s
         elif isinstance(event, LoadObserved) and self._beats % _SAMPLE_TICKS == 0:
             self.samples.append(Sample(self.now(), event.deployment, event.in_flight, event.limit))
 
@@ -103,12 +134,17 @@ class World:
             slo_met=event.slo_met,
             adequate=self._adequate(event) if completed else None,
             cost_usd=event.cost_usd,
+            attempts=event.attempts,
         )
 
-    def _adequate(self, event: RequestEnded) -> bool | None:
-        floors = (c.floor for c in self._setting.policy.classes if c.name == event.request_class)
+    def _reference(self, request_class: str) -> str | None:
+        """The model whose quality is a class's standard, if one is."""
+        floors = (c.floor for c in self._setting.policy.classes if c.name == request_class)
         floor = next(floors, None)
-        reference = None if floor is None else floor.reference
+        return None if floor is None else floor.reference
+
+    def _adequate(self, event: RequestEnded) -> bool | None:
+        reference = self._reference(event.request_class)
         adequate = self._truth.adequate(event.request.id, event.model, reference=reference)
         return adequate and not self._is_cut(event)
 
@@ -126,6 +162,8 @@ class World:
             if ahead > 0.0:
                 await asyncio.sleep(ahead)
             request = self._setting.workload.request(number, now=self.now(), at=self.at())
+            if self._setting.check is not None:
+                request = replace(request, verify=VERIFY)
             tasks.append(asyncio.ensure_future(self._one(request)))
         await asyncio.gather(*tasks)
         lasted = self.now()
@@ -159,7 +197,7 @@ class World:
             await asyncio.sleep(_TICK_S)
             self._beats += 1
             self.dispatcher.tick()
-            for load in await self._backend.poll():
+            for load in self._delayed.through(await self._backend.poll(), self.now()):
                 self.controller.on_load(load)
 
 
@@ -185,7 +223,11 @@ def play(setting: Setting, profile: ProfileMaker | None = None, progress: Progre
         world = World(setting, profile, progress)
         return world, await world.run()
 
-    world, lasted_s = run_virtual(scene())
+    gc.freeze()  # what is loaded stays to the end: walking a hundred thousand arrivals again and again costs a tenth
+    try:
+        world, lasted_s = run_virtual(scene())
+    finally:
+        gc.unfreeze()
     served = tuple(sorted(world.served, key=lambda s: int(s.request_id)))
     whole = report(
         served,
@@ -193,7 +235,12 @@ def play(setting: Setting, profile: ProfileMaker | None = None, progress: Progre
         world.samples,
         lasted_s=lasted_s,
         measured=Measured(world.decide_s, time.perf_counter() - started),
+        busy_s=world.busy_s,
     )
+    judged = ", ".join(c.name for c in setting.policy.classes if c.judge is not None)
+    if judged:
+        whole["notes"] = [_NOT_JUDGED.format(judged)]
+    whole |= world.capacity.report(world.controller, now=lasted_s)
     if setting.edits:
         whole["rollouts"] = world.timeline.report(world.controller.policy.classes, lasted_s=lasted_s)
     return Played(served, whole)
@@ -207,5 +254,14 @@ def _fate(code: str) -> Ended:
 
 
 _SHED = frozenset(
-    {"overloaded", "no_deployment", "queue_full", "queue_timeout", "slo_unreachable", "evicted", "draining"}
+    {
+        "overloaded",
+        "no_deployment",
+        "queue_full",
+        "tenant_queue_full",
+        "queue_timeout",
+        "slo_unreachable",
+        "evicted",
+        "draining",
+    }
 )

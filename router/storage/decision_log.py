@@ -20,15 +20,27 @@ from typing import BinaryIO
 import msgspec
 import structlog
 
-from router.domain.events import CACHE, AttemptEnded, DecisionMade, Event, FeedbackReceived, RequestEnded
+from router.domain.events import (
+    CACHE,
+    JUDGE,
+    AnswerJudged,
+    AttemptEnded,
+    CascadeChecked,
+    DecisionMade,
+    Event,
+    FeedbackReceived,
+    RequestEnded,
+)
 from router.domain.outcome import Ending
 from router.storage.decision_records import (
     ARCHIVES,
     CURRENT,
     VERSION,
     AttemptRecord,
+    CheckRecord,
     DecisionRecord,
     FeedbackRecord,
+    JudgedRecord,
     OutcomeRecord,
     Record,
 )
@@ -71,6 +83,8 @@ class DecisionLog:
             RequestEnded: self._on_ended,
             FeedbackReceived: self._on_feedback,
             AttemptEnded: self._on_attempt,
+            CascadeChecked: self._batch.append,
+            AnswerJudged: self._batch.append,
         }
 
     def flush(self) -> None:
@@ -91,7 +105,8 @@ class DecisionLog:
         self._thread.join()
 
     def _on_attempt(self, event: AttemptEnded) -> None:
-        if event.outcome.ending is not Ending.COMPLETED:
+        """What was asked of a judge has a record of its own, and is no call of the decision."""
+        if event.outcome.ending is not Ending.COMPLETED and event.outcome.attempt.request.source != JUDGE:
             self._batch.append(event)
 
     def _on_ended(self, event: RequestEnded) -> None:
@@ -195,7 +210,7 @@ def _decision(event: DecisionMade) -> Record:
 
 
 def _feedback(event: FeedbackReceived) -> Record:
-    return FeedbackRecord(VERSION, event.decision_id, event.quality, time())
+    return FeedbackRecord(VERSION, event.decision_id, event.quality, time(), event.source, event.propensity)
 
 
 def _attempt(event: AttemptEnded) -> Record:
@@ -240,11 +255,41 @@ def _outcome(event: RequestEnded) -> Record:
     )
 
 
+def _check(event: CascadeChecked) -> Record:
+    return CheckRecord(
+        version=VERSION,
+        decision_id=event.decision_id,
+        deployment=event.deployment,
+        grades=event.grades,
+        p_adequate_before=event.p_adequate_before,
+        p_adequate_after=event.p_adequate_after,
+        escalated=event.escalated,
+        propensity=event.propensity,
+    )
+
+
+def _judged(event: AnswerJudged) -> Record:
+    return JudgedRecord(
+        version=VERSION,
+        decision_id=event.decision_id,
+        judge=event.judge,
+        verdict=event.verdict,
+        quality=event.quality,
+        propensity=event.propensity,
+        cost_usd=event.cost_usd,
+        at=event.at,
+        call_id=event.call_id,
+        account=event.account if event.call_id else "",
+    )
+
+
 _RECORDS: dict[type[Event], Callable[..., Record]] = {
     DecisionMade: _decision,
     RequestEnded: _outcome,
     AttemptEnded: _attempt,
     FeedbackReceived: _feedback,
+    CascadeChecked: _check,
+    AnswerJudged: _judged,
 }
 
 

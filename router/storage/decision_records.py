@@ -2,8 +2,8 @@
 
 `decisions.jsonl` is being written; `decisions-00000001.jsonl.gz` and so on are older, oldest first. One JSON
 object a line, `record` and `version` first. A `decision` is the pick with its evidence as it was made;
-`attempt` (a call that did not complete), `outcome` and `feedback` follow when they happen and are joined by
-decision id on reading. Records are only ever appended, so a crash can spoil no more than the last line, which
+`attempt` (a call that did not complete), `check`, `outcome`, `feedback` and `judged` follow when they happen and are
+joined by decision id on reading. Records are only ever appended, so a crash can spoil no more than the last line, which
 is left out. No prompt and no answer is in any of them.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from os import SEEK_END, fstat
 from os.path import samestat
@@ -23,6 +23,8 @@ import msgspec
 from msgspec import Struct
 
 from router.domain.decision import Decision
+from router.domain.errors import RouterError
+from router.domain.events import SENDER
 
 VERSION = 1
 CURRENT = "decisions.jsonl"
@@ -83,15 +85,48 @@ class OutcomeRecord(Record, frozen=True, tag="outcome"):
 
 
 class FeedbackRecord(Record, frozen=True, tag="feedback"):
-    """A quality in [0,1], told at wall time `at`."""
+    """A quality in [0,1], told at wall time `at` by the sender or by a judge; a judge was asked with `propensity`."""
 
     version: int
     decision_id: str
     quality: float
     at: float
+    source: str = SENDER
+    propensity: float | None = None
 
 
-AnyRecord = DecisionRecord | AttemptRecord | OutcomeRecord | FeedbackRecord
+class JudgedRecord(Record, frozen=True, tag="judged"):
+    """An answer that was drawn, with `propensity`, to be judged, and what came of it: `domain.events.AnswerJudged` has
+    the words. `call_id` and `account` are empty where no call was made."""
+
+    version: int
+    decision_id: str
+    judge: str
+    verdict: str
+    quality: float | None
+    propensity: float
+    cost_usd: float
+    at: float
+    call_id: str = ""
+    account: str = ""
+
+
+class CheckRecord(Record, frozen=True, tag="check"):
+    """What the checks said of the answer of a decision before it was sent: pass or fail by check, in order, and
+    P(adequate) before and after. `escalated`: it was made again, by a decision of its own with which the outcome is;
+    `propensity` is the probability of that, or of sending it where it was sent."""
+
+    version: int
+    decision_id: str
+    deployment: str
+    grades: tuple[tuple[str, str], ...]
+    p_adequate_before: float
+    p_adequate_after: float
+    escalated: bool
+    propensity: float = 1.0
+
+
+AnyRecord = DecisionRecord | AttemptRecord | OutcomeRecord | FeedbackRecord | CheckRecord | JudgedRecord
 _DECODER = msgspec.json.Decoder(AnyRecord)
 _DECISION = b'{"record":"decision",'
 
@@ -103,6 +138,8 @@ class Logged(Struct, frozen=True):
     attempts: tuple[AttemptRecord, ...] = ()
     outcome: OutcomeRecord | None = None
     feedback: tuple[FeedbackRecord, ...] = ()
+    check: CheckRecord | None = None
+    judged: JudgedRecord | None = None
 
 
 def _ignore(_path: Path, _line: int) -> None:
@@ -119,6 +156,16 @@ def log_files(folder: Path) -> tuple[Path, ...]:
     archives = {path.name.partition(".")[0]: path for path in sorted(folder.glob(ARCHIVES)) if _is_log(path)}
     current = folder / CURRENT
     return (*(archives[name] for name in sorted(archives)), *((current,) if current.exists() else ()))
+
+
+def find_log(log: Path) -> tuple[Path, ...]:
+    """The files of what a person names: a state directory, its folder of decisions, or one file of them."""
+    if log.is_file():
+        return (log,)
+    files = log_files(decision_folder(log)) or log_files(log)
+    if not files:
+        raise RouterError(f"{log}: no decision log here; name the daemon's state directory, or a decisions*.jsonl file")
+    return files
 
 
 def read_record(line: bytes) -> AnyRecord | None:
@@ -156,6 +203,19 @@ def read_decisions(paths: Iterable[Path], *, skipped: Callable[[Path, int], None
                     skipped(path, number)
 
 
+def read_last(paths: Sequence[Path], decisions: int) -> list[Logged]:
+    """The last so many decisions, in the order made; no older file is read than they lie in."""
+    recent: list[Path] = []
+    found = 0
+    for path in reversed(paths):
+        if found >= decisions:
+            break
+        recent.insert(0, path)
+        with open_log(path) as file:
+            found += sum(line.startswith(_DECISION) for _, line in read_lines(path, file))
+    return list(deque(read_decisions(recent), maxlen=decisions))
+
+
 class _Aftermath:
     """What followed the decisions, by decision id."""
 
@@ -163,6 +223,8 @@ class _Aftermath:
         self._attempts: defaultdict[str, list[AttemptRecord]] = defaultdict(list)
         self._outcomes: dict[str, OutcomeRecord] = {}
         self._feedback: defaultdict[str, list[FeedbackRecord]] = defaultdict(list)
+        self._checks: dict[str, CheckRecord] = {}
+        self._judged: dict[str, JudgedRecord] = {}
 
     def add(self, record: AnyRecord | None) -> bool:
         """Keep a record; false if it is not one that follows a decision."""
@@ -173,17 +235,23 @@ class _Aftermath:
                 self._outcomes[record.decision_id] = record
             case FeedbackRecord():
                 self._feedback[record.decision_id].append(record)
+            case CheckRecord():
+                self._checks[record.decision_id] = record
+            case JudgedRecord():
+                self._judged[record.decision_id] = record
             case _:
                 return False
         return True
 
     def join(self, decision: Decision) -> Logged:
-        """The decision with all that is kept under its id."""
+        """The decision with all that is kept under its id; what the sender told stands before a judge's verdict."""
         return Logged(
             decision,
             tuple(self._attempts.get(decision.id, ())),
             self._outcomes.get(decision.id),
-            tuple(self._feedback.get(decision.id, ())),
+            tuple(sorted(self._feedback.get(decision.id, ()), key=lambda told: told.source != SENDER)),
+            self._checks.get(decision.id),
+            self._judged.get(decision.id),
         )
 
 

@@ -11,10 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from router.domain import events as ev
+from router.domain.control.stability import TuningChanged
+from router.domain.learned import BeliefsWidened, LearnedImported, LearnedReset, LearningFrozen
 
 FILE = "history.jsonl"
 OPERATOR, CONTROLLER = "operator", "controller"
 DETAILS_MAX = 50
+_ADVISED = "advised"
 
 
 class Kind(StrEnum):
@@ -26,6 +29,7 @@ class Kind(StrEnum):
     LIMIT = "limit"
     PRICE = "price"
     CEILING = "ceiling"
+    LEARNED = "learned"
 
 
 OFTEN = frozenset({Kind.LIMIT, Kind.PRICE, Kind.CEILING})
@@ -122,17 +126,26 @@ def _rollout(event: ev.RolloutChanged, _: float) -> Entry:
 
 def _limit(event: ev.LimitUpdate, at: float) -> Entry:
     subject = f"deployment {event.deployment}"
-    return Entry(at, Kind.LIMIT, CONTROLLER, subject, event.reason, event.what, event.old, event.new)
+    state = _ADVISED if event.advised else ""
+    return Entry(at, Kind.LIMIT, CONTROLLER, subject, event.reason, event.what, event.old, event.new, state)
 
 
 def _price(event: ev.PriceUpdate, at: float) -> Entry:
     subject = f"{'deployment' if event.kind == 'capacity' else 'class'} {event.subject}"
-    return Entry(at, Kind.PRICE, CONTROLLER, subject, event.reason, event.kind, event.old, event.new)
+    state = _ADVISED if event.advised else ""
+    return Entry(at, Kind.PRICE, CONTROLLER, subject, event.reason, event.kind, event.old, event.new, state)
+
+
+def _tuning(event: TuningChanged, at: float) -> Entry:
+    details = tuple(f"{name}: {old:.4g} back to {new:.4g}" for name, old, new in event.restored)
+    subject = f"for class {event.request_class}"
+    return Entry(at, Kind.LIMIT, CONTROLLER, subject, event.reason, "tuning", event.old, event.new, event.new, details)
 
 
 def _ceiling(event: ev.CeilingUpdate, at: float) -> Entry:
     subject, old, new = f"class {event.request_class}, {event.model}", event.old_tokens, event.new_tokens
-    return Entry(at, Kind.CEILING, CONTROLLER, subject, event.reason, "max_tokens", old, new)
+    state = _ADVISED if event.advised else ""
+    return Entry(at, Kind.CEILING, CONTROLLER, subject, event.reason, "max_tokens", old, new, state)
 
 
 def _budget(event: ev.BudgetChanged, _: float) -> Entry:
@@ -141,12 +154,49 @@ def _budget(event: ev.BudgetChanged, _: float) -> Entry:
     return Entry(event.at, Kind.BUDGET, CONTROLLER, subject, event.reason, "usd_per_day", state=state, details=details)
 
 
+def _reset(event: LearnedReset, _: float) -> Entry:
+    subject, details = ", ".join(event.parts), (*event.models, *event.classes)
+    return Entry(event.at, Kind.LEARNED, OPERATOR, subject, "asked for", state="forgotten", details=details)
+
+
+def _imported(event: LearnedImported, _: float) -> Entry:
+    subject, why = ", ".join(event.parts), f"from {event.source}"
+    return Entry(event.at, Kind.LEARNED, OPERATOR, subject, why, state="imported", details=event.models)
+
+
+def _frozen(event: LearningFrozen, _: float) -> Entry:
+    subject = ", ".join(event.frozen) or "everything"
+    state = "frozen" if event.frozen else "learned again"
+    return Entry(event.at, Kind.LEARNED, OPERATOR, subject, "asked for", state=state)
+
+
+def _widened(event: BeliefsWidened, _: float) -> Entry:
+    why = "another artefact estimates"
+    return Entry(
+        event.at,
+        Kind.LEARNED,
+        CONTROLLER,
+        "quality",
+        why,
+        "artefact",
+        event.old,
+        event.new,
+        "believed less",
+        event.models,
+    )
+
+
 ENTRIES: dict[type[ev.Event], Callable[..., Entry]] = {
     ev.PolicyApplied: _applied,
     ev.PolicyRejected: _refused,
     ev.RolloutChanged: _rollout,
     ev.LimitUpdate: _limit,
+    TuningChanged: _tuning,
     ev.PriceUpdate: _price,
     ev.CeilingUpdate: _ceiling,
     ev.BudgetChanged: _budget,
+    LearnedReset: _reset,
+    LearnedImported: _imported,
+    LearningFrozen: _frozen,
+    BeliefsWidened: _widened,
 }

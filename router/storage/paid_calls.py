@@ -49,6 +49,8 @@ class _Line(Struct):
     at: float = 0.0
     cost_usd: float = 0.0
     answer_cost_usd: float | None = None
+    call_id: str = ""
+    account: str = ""
 
 
 _DECODER = msgspec.json.Decoder(_Line)
@@ -78,6 +80,8 @@ def calls_since(folder: Path, since_at: float) -> list[Paid]:
             if line.at > since_at:
                 name = None if known is None else known.request_class
                 ended.append(Paid(line.decision_id, name, _cost_usd(line), line.at))
+        elif line.record == "judged" and line.account and line.at > since_at:
+            ended.append(Paid(line.call_id, line.account, line.cost_usd, line.at))
     return [*ended, *(call for call in decided.values() if call.at >= since_at)]
 
 

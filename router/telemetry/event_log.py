@@ -10,6 +10,12 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from router.domain import events as ev
+from router.domain.control.batches import BatchEnded
+from router.domain.control.capacity import GroupObserved, LaneChanged, ReserveObserved, SpillChanged, WantedReplicas
+from router.domain.control.stability import CoverageChanged, KnowledgeChanged, PredictionsScored, TuningChanged
+from router.domain.control.windows import WindowClosed
+from router.domain.drift import DriftDetected, FloorAtRisk, FloorObserved
+from router.domain.learned import BeliefsWidened, LearnedImported, LearnedReset, LearningFrozen
 from router.domain.outcome import Ending
 from router.telemetry.sink import Handler, Handlers
 from router.wire.trace import read_trace
@@ -40,6 +46,17 @@ class EventLog:
             ev.RolloutChanged: self._on_rollout,
             ev.BudgetChanged: self._on_budget,
             ev.CeilingUpdate: self._on_ceiling,
+            FloorAtRisk: self._on_floor,
+            DriftDetected: self._said("drift_detected"),
+            LearnedReset: self._said("learned_reset"),
+            LearnedImported: self._said("learned_imported"),
+            LearningFrozen: self._said("learning_frozen"),
+            BeliefsWidened: self._said("beliefs_widened"),
+            SpillChanged: self._said("spill_changed"),
+            CoverageChanged: self._said("coverage_changed"),
+            TuningChanged: self._said("tuning_changed"),
+            KnowledgeChanged: self._said("knowledge_changed"),
+            WantedReplicas: self._said("wanted_replicas"),
             ev.IngressEvent: self._on_ingress,
         }
         debug: dict[type[ev.Event], Handler] = {
@@ -50,17 +67,33 @@ class EventLog:
             ev.CheckpointSaved: self._plain("checkpoint_saved"),
             ev.LoadObserved: self._plain("load_observed"),
             ev.QueueObserved: self._plain("queue_observed"),
+            FloorObserved: self._plain("floor_observed"),
+            ReserveObserved: self._plain("reserve_observed"),
+            GroupObserved: self._plain("group_observed"),
+            LaneChanged: self._plain("lane_changed"),
             ev.ShadowCompared: self._plain("shadow_compared"),
             ev.ExperimentObserved: self._plain("experiment_observed"),
             ev.BudgetObserved: self._plain("budget_observed"),
             ev.CacheUsed: self._plain("cache_used"),
+            ev.CascadeChecked: self._plain("cascade_checked"),
+            ev.AnswerJudged: self._plain("answer_judged"),
+            ev.JudgeCompared: self._plain("judge_compared"),
             ev.RequestShaped: self._plain("request_shaped"),
+            BatchEnded: self._plain("batch_ended"),
+            WindowClosed: self._plain("window_closed"),
+            PredictionsScored: self._plain("predictions_scored"),
         }
         return info | debug if self._debug else info
 
     def flush(self) -> None:
         """Write the batch."""
         self._write()
+
+    def _said(self, name: str) -> Handler:
+        def say(event: ev.Event) -> None:
+            self._log.info(name, **{field: getattr(event, field) for field in event.__struct_fields__})
+
+        return say
 
     def _plain(self, name: str) -> Handler:
         def say(event: ev.Event) -> None:
@@ -148,7 +181,7 @@ class EventLog:
 
     def _on_feedback(self, event: ev.FeedbackReceived) -> None:
         name = "feedback_received" if event.known else "feedback_unknown"
-        self._log.debug(name, decision_id=event.decision_id, quality=event.quality)
+        self._log.debug(name, decision_id=event.decision_id, quality=event.quality, source=event.source)
 
     def _on_health(self, event: ev.HealthChanged) -> None:
         self._log.warning(
@@ -166,7 +199,7 @@ class EventLog:
         )
 
     def _on_rollout(self, event: ev.RolloutChanged) -> None:
-        say = self._log.warning if event.state == "rolled_back" else self._log.info
+        say = self._log.warning if event.state in ("refused", "rolled_back") else self._log.info
         say(
             "rollout_changed",
             at=event.at,
@@ -198,6 +231,20 @@ class EventLog:
             new_tokens=event.new_tokens,
             truncated_ratio=event.truncated_ratio,
             reason=event.reason,
+            advised=event.advised,
+        )
+
+    def _on_floor(self, event: FloorAtRisk) -> None:
+        say = self._log.warning if event.reason else self._log.info
+        say(
+            "floor_at_risk" if event.reason else "floor_trusted",
+            request_class=event.request_class,
+            reason=event.reason,
+            ratio=event.ratio,
+            expected=round(event.expected, 4),
+            low=round(event.low, 4),
+            price=round(event.price, 3),
+            done=event.done,
         )
 
     def _on_ingress(self, event: ev.IngressEvent) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from router.core.judging.judging import accounts
 from router.domain.deployment import Tier
 from router.domain.errors import RouterError
 from router.domain.events import CACHE
@@ -79,6 +80,8 @@ class Vocabulary:
     def adopt(self, policy: Policy) -> None:
         """Allow the names of this policy too."""
         self.classes.allow(request_class.name for request_class in policy.classes)
+        self.classes.allow(account.name for account in accounts(policy.classes))
         self.deployments.allow(deployment.name for deployment in policy.deployments)
         self.models.allow(deployment.model for deployment in policy.deployments)
+        self.tenants.allow(policy.tenants)
         self.arms.allow(arm.name for request_class in policy.classes for arm in request_class.rollout.arms)

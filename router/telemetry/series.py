@@ -67,6 +67,10 @@ class Gauge(Counter):
         """Set one series."""
         self._values[labels] = value
 
+    def series(self) -> tuple[Labels, ...]:
+        """The label values that exist."""
+        return tuple(self._values)
+
     def clear(self) -> None:
         """Forget every series."""
         self._values.clear()

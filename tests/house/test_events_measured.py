@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 import router
 from bench.traffic import policy
+from router.core import stability
 from router.domain import errors
 from router.domain.errors import RouterError
 from router.domain.events import Event
@@ -154,3 +156,18 @@ def test_the_tree_in_the_docstring_names_every_class() -> None:
     """The drawing at the head of errors.py is complete."""
     drawn = errors.__doc__ or ""
     assert [cls.__name__ for cls in error_classes() if cls.__name__ not in drawn] == []
+
+
+def test_the_inventory_of_automatic_changes_names_events_with_old_new_and_reason() -> None:
+    """Each row names an event that exists; one whose name says that something changed carries why."""
+    known = {event.__name__: event for event in Event.__subclasses__()}
+    rows = [line.split("|") for line in (stability.__doc__ or "").splitlines() if line.startswith("| ")][1:]
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row[2])}
+    assert len(rows) >= 15
+    assert named - known.keys() == set()
+    movers = {name for name in known if name.endswith(("Update", "Changed")) or name == "WantedReplicas"}
+    assert movers - named == set()
+    for name in movers:
+        fields = set(known[name].__struct_fields__)
+        assert "reason" in fields, name
+        assert {"old", "new"} <= fields or {"old_tokens", "new_tokens"} <= fields or fields & {"state", "open"}, name

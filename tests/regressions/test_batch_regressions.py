@@ -122,7 +122,8 @@ def test_a_batch_endpoint_recovers_from_a_stall(sheddable: bool) -> None:
     """Three seconds of standstill at a quarter of its capacity are made up for, and it is in time again."""
 
     async def scene() -> None:
-        house = batching(stalling(3.0), RequestClass("all", objectives=_E2E, sheddable=sheddable))
+        terms = RequestClass("all", objectives=_E2E, sheddable=sheddable, batch_wait_s=0.0)
+        house = batching(stalling(3.0), terms)
         answered = await offered(house, 50, 16)
         assert min(answered[8:]) >= 48
         assert house.in_flight() < 10
@@ -136,10 +137,12 @@ def test_a_batch_that_nobody_waits_for_any_more_makes_way() -> None:
 
     async def scene() -> None:
         async def hang(attempts: tuple[Attempt, ...]) -> tuple[Delta, ...]:
-            await asyncio.sleep(1e6)
-            return ()
+            await asyncio.sleep(0.1 if attempts[0].request.id == "opens" else 1e6)
+            return (WHOLE,) * len(attempts)
 
-        house = batching(hang, RequestClass("all", max_retries=0, batch_wait_s=0.1))
+        house = batching(hang, RequestClass("all", max_retries=0, batch_wait_s=0.0))
+        house.going("opens")
+        await asyncio.sleep(0.0)
         tasks = [house.going("brief", deadline_s=2.0), house.going("patient", deadline_s=3.0)]
         await house.beat(1.0)
         house.backend.batch = instant

@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from msgspec import json
 
 from router.core import snapshot
+from router.core.learned import change
+from router.core.learned.rows import Choice
 from router.core.views import Viewer
 from router.domain.decision import Candidate
 from router.domain.deployment import BatchProfile, Kind, Tier
 from router.domain.errors import RouterError
 from router.domain.events import DecisionMade
+from router.domain.learned import Part
 from router.domain.slo import Goal, Indicator, Objective, Objectives, QualityFloor, RequestClass
 from router.stats.least_squares import ScaledFit
 from tests.regressions.house import WHOLE, House, deployment, speaking, virtually
@@ -200,7 +203,7 @@ REFUSED: dict[str, Change] = {
     "huge moment": put("moment", [1e308, -1e308, 1e308, -1e308]),
     "text": put("theta", ["a"] * 4),
     "null": put("theta", None),
-    "another version": top("version", 2),
+    "another version": top("version", 3),
     "no lengths": lambda found: found.pop("lengths"),
     "floors of text": top("floors", {"promised": "high"}),
     "model of wrong type": lambda found: found["latency"].update(large=[3, large(found)]),
@@ -323,3 +326,15 @@ def tampered(draw: st.DrawFn) -> Document:
 def test_no_tampering_breaks_a_router(found: Document) -> None:
     """Whatever was done to a checkpoint: a RouterError without a change, or a router that decides."""
     restores(json.encode(found))
+
+
+def test_a_change_of_a_checkpoint_that_lies_still_hides_no_spending() -> None:
+    """It stays of the time at which the router saved it: what calls cost between that and the crash is still read from
+    the log. One that begins with another router's document knows of no money at all."""
+    known = snapshot.read(snapshot.take(home().controller, at=1000.0))
+    left, step, _ = change.reset(known, Choice((Part.QUALITY,)), at=5000.0)
+    changed = change.descend_from(known, left, step)
+    assert changed.saved_at == 1000.0
+    assert changed.lineage is not None
+    assert changed.lineage.created_at == 5000.0
+    assert change.descend_from(change.blank(known), left, step).saved_at == 0.0

@@ -12,8 +12,8 @@ from router.domain.deployment import Tier
 from router.domain.request import Request
 from router.domain.slo import Indicator, Objective, Objectives, RequestClass
 from router.policy.policy import Policy
-from router.sim import many
-from router.sim.many import play_many
+from router.sim.beside import many
+from router.sim.beside.many import play_many
 from router.sim.run import Played, Setting
 from router.sim.workload import Arrival, Workload
 

@@ -74,10 +74,10 @@ def test_an_id_is_found_by_how_it_begins(app: typer.Typer, state: Path) -> None:
 
 
 def test_json_has_the_joined_record(app: typer.Typer, state: Path) -> None:
-    """One object a line: decision, failed calls, outcome, feedback."""
+    """One object a line: decision, failed calls, outcome, feedback, and what checks said of the answer."""
     result = RUNNER.invoke(app, ["--state", str(state), "--json", "d7"])
     (record,) = [json.loads(line) for line in result.output.splitlines()]
-    assert set(record) == {"decision", "attempts", "outcome", "feedback"}
+    assert set(record) == {"decision", "attempts", "outcome", "feedback", "check", "judged"}
     assert record["feedback"][0]["quality"] == 0.25
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from router.sim.compare import compare, over_seeds
+from router.sim.beside.compare import compare, over_seeds
+from router.sim.beside.resample import TimeBlocks
 from router.sim.report import Ended, Served, report
-from router.sim.resample import TimeBlocks
 from router.sim.run import Played
 
 ARRIVALS = [0.5 * number for number in range(2400)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from router.control.profiles import profile_for
-from router.domain.deployment import BatchProfile, Kind, Price, Tier, TokenQuota
+from router.domain.deployment import BatchProfile, Kind, Lane, Price, Tier, TokenQuota
 from router.domain.request import Capability
 from router.domain.slo import (
     Budget,
@@ -235,6 +235,27 @@ def test_replicas_cannot_take_the_name_of_another_deployment() -> None:
     twin = "fleet: [{name: small-1, model: llama-3.1-8b, tier: small, backend: simulated}]"
     with pytest.raises(PolicyErrors, match=r"fleet\[0\].name: the name `small-1` is taken"):
         compile_policy([("a.yaml", text), ("b.yaml", twin)])
+
+
+def test_lanes_have_the_price_of_the_model_times_their_factor() -> None:
+    """The lane of a kind is its own; a flex lane at half the price costs half of what the model costs elsewhere."""
+    text = """
+fleet:
+  - {name: now, model: llama-3.1-8b, tier: small, backend: simulated}
+  - {name: flex, model: llama-3.1-8b, tier: small, backend: simulated, lane: flex, price_factor: 0.5}
+  - {name: paid, model: llama-3.1-8b, tier: small, kind: provisioned, backend: simulated, hourly_usd: 20}
+"""
+    now, flex, paid, _ = compiled(text).deployments
+    assert (now.lane, flex.lane, paid.lane) == (Lane.DEFAULT, Lane.FLEX, Lane.PROVISIONED)
+    assert flex.price.input_usd_per_mtok == 0.5 * now.price.input_usd_per_mtok
+    assert flex.price.output_usd_per_mtok == 0.5 * now.price.output_usd_per_mtok
+    assert paid.quota is None, "not stated: it is learned"
+
+
+def test_patience_is_none_unless_written() -> None:
+    """A class keeps nobody waiting for a cheaper lane that does not say so."""
+    assert compiled("class: {name: a}").classes[0].patience_s == 0.0
+    assert compiled("class: {name: a, deadline: 10m, patience: 30s}").classes[0].patience_s == 30.0
 
 
 def test_reserved_and_batch_capacity() -> None:

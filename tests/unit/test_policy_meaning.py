@@ -12,9 +12,30 @@ from typer.testing import CliRunner
 
 from router.cli.policy.diff import diff
 from router.domain.deployment import Deployment
-from router.domain.slo import Budget, CacheTerms, Match, Objective, Parameters, QualityFloor, RequestClass
+from router.domain.slo import (
+    Budget,
+    CacheTerms,
+    Cascade,
+    Judge,
+    Match,
+    Objective,
+    Parameters,
+    QualityFloor,
+    RequestClass,
+)
 from router.policy.compile import compile_policy
-from router.policy.meaning.classes import BUDGET, CACHE, CLASS, FLOOR, MATCH, OBJECTIVE, PARAMETERS, WHOLE
+from router.policy.meaning.classes import (
+    BUDGET,
+    CACHE,
+    CASCADE,
+    CLASS,
+    FLOOR,
+    JUDGE,
+    MATCH,
+    OBJECTIVE,
+    PARAMETERS,
+    WHOLE,
+)
 from router.policy.meaning.compare import Comparison, changes, compare
 from router.policy.meaning.fleet import BOUNDS, DEPLOYMENT, PARTS, PRICE
 from router.policy.policy import Bounds, Policy
@@ -73,6 +94,13 @@ def test_the_same_meaning_has_no_change() -> None:
         ("deadline", "deadline: 2m", "deadline: 1m"),
         ("deadline", "priority: 0", "deadline: 1m"),
         ("budget.usd_per_day", "budget: {usd_per_day: 9}", "budget: {usd_per_day: 8}"),
+        (
+            "budget.mean_usd_per_request",
+            "budget: {mean_usd_per_request: 0.009}",
+            "budget: {mean_usd_per_request: 0.008}",
+        ),
+        ("judge.share", "judge: {deployment: large, share: 5%}", "judge: {deployment: large, share: 1%}"),
+        ("judge", "judge: {deployment: large}", "priority: 0"),
         ("budget.usd_per_request", "priority: 0", "budget: {usd_per_request: 1}"),
         ("exploration", "exploration: 5%", "exploration: 2%"),
         ("max_retries", "max_retries: 3", "max_retries: 1"),
@@ -229,13 +257,17 @@ def test_every_field_of_a_policy_is_known() -> None:
     assert named(FLOOR) == set(QualityFloor.__struct_fields__)
     assert named(BUDGET) == set(Budget.__struct_fields__)
     assert named(CACHE) == set(CacheTerms.__struct_fields__)
+    assert named(CASCADE) == set(Cascade.__struct_fields__)
+    assert named(JUDGE) == set(Judge.__struct_fields__)
     assert named(PARAMETERS) | {"max_tokens", "ceiling"} == set(Parameters.__struct_fields__)
     assert named(BOUNDS) == set(Bounds.__struct_fields__)
     parts = {"name", "address", "price", *PARTS}
     assert named(DEPLOYMENT) | parts == set(Deployment.__struct_fields__)
     deployment = policy().deployments[0]
     assert set(PRICE) == set(deployment.price.__struct_fields__)
-    assert {"digest", "classes", "deployments", "bounds", "usd_per_useful", "profiles"} == set(Policy.__struct_fields__)
+    assert {"digest", "classes", "deployments", "bounds", "usd_per_useful", "profiles", "tenants"} == set(
+        Policy.__struct_fields__
+    )
 
 
 TERMS = st.fixed_dictionaries(

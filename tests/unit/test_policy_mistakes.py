@@ -194,13 +194,38 @@ MISTAKES = {
         "deployments[0].api_key_env",
         "not the key itself",
     ),
-    "reserved without quota": Mistake(
+    "reserved without a price": Mistake(
+        ("deployments:\n  - ▸{name: x, model: m, tier: large, kind: provisioned, backend: simulated}\n"),
+        "deployments[0]",
+        "a provisioned deployment needs `hourly_usd`",
+    ),
+    "a factor on what is paid by the hour": Mistake(
         (
             "deployments:\n"
-            "  - ▸{name: x, model: m, tier: large, kind: provisioned, backend: simulated, hourly_usd: 20}\n"
+            "  - {name: x, model: m, tier: large, kind: provisioned, backend: simulated, hourly_usd: 20,\n"
+            "     ▸price_factor: 0.5}\n"
         ),
-        "deployments[0]",
-        "a provisioned deployment needs `tokens_per_min`",
+        "deployments[0].price_factor",
+        "`price_factor` means nothing to reserved capacity",
+    ),
+    "a lane of another kind": Mistake(
+        ("deployments:\n  - {name: x, model: llama-3.1-8b, tier: small, backend: simulated, lane: ▸batch}\n"),
+        "deployments[0].lane",
+        "a continuous deployment is in the lane default: batch needs another `kind`",
+    ),
+    "a tier of a batch": Mistake(
+        (
+            "deployments:\n"
+            "  - {name: x, model: llama-3.1-8b, tier: small, kind: batch, batch_ms: {base: 30, per_item: 2},\n"
+            "     backend: simulated, lane: ▸flex}\n"
+        ),
+        "deployments[0].lane",
+        "a batch deployment is in the lane batch: drop `lane`",
+    ),
+    "a tier that the SDK has no word for": Mistake(
+        ("deployments:\n  - {name: x, model: llama-3.1-8b, tier: small, backend: bedrock, target: t, lane: ▸flex}\n"),
+        "deployments[0].lane",
+        "the AWS SDK in use cannot ask Converse for the service tier flex",
     ),
     "quota without reservation": Mistake(
         ("deployments:\n  - {name: x, model: llama-3.1-8b, tier: large, backend: simulated, ▸hourly_usd: 1}\n"),

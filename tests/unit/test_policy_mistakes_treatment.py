@@ -97,6 +97,21 @@ MISTAKES = {
     "what when nothing is spent": Mistake(
         "class:\n  name: a\n  budget: {▸when_spent: queue}\n", "class.budget.when_spent", "give `usd_per_day` too"
     ),
+    "a mean above the most": Mistake(
+        "class:\n  name: a\n  budget: {usd_per_request: 0.01, mean_usd_per_request: ▸0.02}\n",
+        "class.budget.mean_usd_per_request",
+        "a mean of 0.02 USD is never reached: `usd_per_request` allows 0.01 USD",
+    ),
+    "nothing is required": Mistake(
+        "class:\n  name: a\n  rollout: {mode: canary, ▸require: {decisions: 500}}\n",
+        "class.rollout.require",
+        "it asks for nothing: give `quality_low`, `slo_low` or `usd_per_request`",
+    ),
+    "too short a log": Mistake(
+        "class:\n  name: a\n  rollout: {mode: canary, require: {quality_low: 80%, decisions: ▸5}}\n",
+        "class.rollout.require.decisions",
+        "must be greater than or equal to 100",
+    ),
     "what when it is spent": Mistake(
         "class:\n  name: a\n  budget: {usd_per_day: 1, when_spent: ▸cheap}\n",
         "class.budget.when_spent",

@@ -17,7 +17,8 @@ from router.domain.errors import RouterError
 from router.domain.request import Prompt, Request, RequestId
 from router.domain.slo import Budget, Goal, Indicator, Match, Objective, Objectives, QualityFloor, RequestClass
 from router.policy.policy import Policy
-from router.sim.replay import REFUSED, SHED, WAITS, Replay, p_in_time, replay
+from router.sim.off_policy.in_time import p_in_time
+from router.sim.replay import REFUSED, SHED, WAITS, Replay, replay
 
 
 def deployment(name: str, tier: Tier, usd: float, **fields: Any) -> Deployment:

@@ -33,7 +33,9 @@ def test_the_json_schema_uses_the_words_of_the_document() -> None:
         "classes",
         "class",
         "profiles",
+        "tenants",
         "bounds",
+        "mode",
     }
     assert {"timeWindow", "budgetingMethod"} < set(json_schema()["$defs"]["ObjectiveItem"]["properties"])
 

@@ -117,10 +117,23 @@ DOUBTS = {
             "budget.usd_per_request",
             "few calls of `a` fit: 500 tokens in and 150 out cost 0.000143 USD",
         ),
+        "a mean below it": one(
+            "budget: {mean_usd_per_request: ▸0.0001}",
+            "budget.mean_usd_per_request",
+            "the mean of `a` will be above it: 500 tokens in and 150 out cost 0.000143 USD",
+        ),
         "of those allowed": Mistake(
             "class:\n  name: a\n  match: {tenants: x}\n  deployments: large\n  budget: {usd_per_request: ▸0.0002}\n",
             "class.budget.usd_per_request",
             "cost 0.000643 USD",
+        ),
+    },
+    "mean_budget_unused": {
+        "nobody to choose from": Mistake(
+            "class:\n  name: a\n  match: {tenants: x}\n  deployments: large\n"
+            "  budget: {▸mean_usd_per_request: 0.001}\n",
+            "class.budget.mean_usd_per_request",
+            "it changes nothing: whoever may serve `a` costs the same",
         ),
     },
     "class_matches_nothing": {
@@ -186,6 +199,11 @@ DOUBTS = {
     "rollout_unused": {
         "steps of nothing": one(
             "rollout: {▸step: 5m}", "rollout.step", "`step` changes nothing: it is for `mode: canary`"
+        ),
+        "a log for what begins at once": one(
+            "rollout: {▸require: {slo_low: 0.9}}",
+            "rollout.require",
+            "`require` changes nothing: it is for `mode: canary`",
         ),
         "a measure of a canary": one(
             "rollout: {mode: canary, ▸measure: cost}",

@@ -162,6 +162,52 @@ def test_exploration_never_goes_below_the_floors_lower_bound() -> None:
     assert probabilities == [1.0, 0.0]
 
 
+def test_a_fallen_model_is_probed_with_the_whole_exploration_share_and_no_more() -> None:
+    """Over 20,000 picks the fallen candidates share what the class explores, exactly as logged; nothing else is
+    explored meanwhile."""
+    good, fallen = {"p_adequate": 0.95, "p_adequate_low": 0.9}, {"p_adequate": 0.7, "p_adequate_low": 0.7}
+    views = [
+        view(deployment("a"), **good),
+        view(deployment("b"), **good, cost_usd=0.002),
+        view(deployment("c"), **fallen, fallen=True),
+        view(deployment("d"), **fallen, fallen=True),
+        view(deployment("late"), **fallen, fallen=True, p_slo=0.1),
+    ]
+    asked = need(RequestClass("all", exploration_ratio=0.1), usd_price=10.0)
+    rng, counts, picker = Random(2), Counter[int](), Best()
+    for _ in range(20_000):
+        index, probabilities = picker.pick(candidates(views, asked), views, asked, rng=rng)
+        assert index is not None
+        counts[index] += 1
+    assert probabilities == pytest.approx([0.9, 0.0, 0.05, 0.05, 0.0])
+    for i, p in enumerate(probabilities):
+        assert abs(counts[i] / 20_000 - p) <= 4 * (p * (1 - p) / 20_000) ** 0.5
+
+
+@pytest.mark.parametrize(
+    "request_class",
+    [RequestClass("never"), RequestClass("floor", floor=QualityFloor(0.9), exploration_ratio=0.1)],
+)
+def test_a_fallen_model_is_not_probed_where_that_is_forbidden(request_class: RequestClass) -> None:
+    """A class that does not explore, and one whose floor is above the fallen model's lower bound."""
+    views = [
+        view(deployment("a"), p_adequate=0.95, p_adequate_low=0.92),
+        view(deployment("b"), p_adequate=0.7, p_adequate_low=0.7, fallen=True),
+    ]
+    asked = need(request_class)
+    picks = {Best().pick(candidates(views, asked), views, asked, rng=Random(seed))[0] for seed in range(200)}
+    assert picks == {0}
+    assert Best().pick(candidates(views, asked), views, asked, rng=Random(0))[1] == [1.0, 0.0]
+
+
+def test_a_fallen_model_that_is_still_the_best_is_used() -> None:
+    """Its lower bound decides; where that beats the others there is nothing to probe."""
+    views = [view(deployment("a"), p_adequate=0.8, fallen=True), view(deployment("b"), p_adequate=0.3)]
+    asked = need(RequestClass("all", exploration_ratio=0.1))
+    _, probabilities = Best().pick(candidates(views, asked), views, asked, rng=Random(0))
+    assert probabilities == pytest.approx([0.95, 0.05])
+
+
 def test_sheddable_request_with_nothing_to_gain_is_shed() -> None:
     """Only a sheddable one: the others are served by the best there is."""
     views = [view(deployment("a"), capacity_price=5.0)]

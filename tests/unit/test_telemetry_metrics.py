@@ -76,7 +76,7 @@ def test_every_name_follows_the_conventions() -> None:
         assert family.documentation
         assert not family.name.endswith(("_ms", "_millis", "_kb", "_percent")), family.name
         if family.name.startswith("router_") and family.type == "histogram":
-            assert family.name.endswith(("_seconds", "_ratio")), family.name
+            assert family.name.endswith(("_seconds", "_ratio", "_size")), family.name
 
 
 def test_the_text_parses_and_says_its_type() -> None:
@@ -175,7 +175,7 @@ def test_tenants_are_labels_only_when_allowed() -> None:
     assert b"acme" not in render(silent.registry)[0]
     assert told.value("router_tenant_spend_usd_total", tenant="acme") == 0.25
     assert told.value("router_tenant_requests_total", tenant="acme", status="completed") == 1
-    assert b"default" not in render(told.registry)[0]
+    assert b'tenant="default"' not in render(told.registry)[0]
 
 
 def test_decisions_show_what_was_expected_and_what_was_explored() -> None:

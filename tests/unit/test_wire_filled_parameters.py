@@ -6,9 +6,10 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from router.domain.decision import DecisionId
-from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Sampling, Tier
+from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Lane, Price, Sampling, Tier
 from router.domain.errors import Refused
 from router.domain.outcome import Attempt, AttemptId
 from router.wire.bedrock import converse_request
@@ -131,3 +132,11 @@ def test_other_families_get_both() -> None:
     """Llama takes temperature and top_p together."""
     config = bedrock({}, target="meta.llama3-1-70b-instruct-v1:0")[1]
     assert config == {"maxTokens": 100, "temperature": 0.5, "topP": 0.7}
+
+
+@pytest.mark.parametrize(("lane", "sent"), [(Lane.FLEX, "flex"), (Lane.PRIORITY, "priority"), (Lane.DEFAULT, "auto")])
+def test_a_lane_goes_out_as_its_service_tier(lane: Lane, sent: str) -> None:
+    """The tier of the deployment stands, whatever the sender asks for; in the default lane the sender's does."""
+    call = attempt({"service_tier": "auto"})
+    call = replace(call, deployment=replace(call.deployment, lane=lane))
+    assert json.loads(upstream_body(call))["service_tier"] == sent

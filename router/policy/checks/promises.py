@@ -94,7 +94,7 @@ def _contradictions(c: RequestClass, places: Places) -> Iterator[tuple[str, tupl
     if deadline is not None and c.hedge_after_s is not None and c.hedge_after_s >= deadline:
         message = f"no second call ever starts: a request of `{c.name}` ends at {duration_text(deadline)}"
         yield "hedge_past_deadline", ("hedge_after",), message
-    if ttft is not None and c.batch_wait_s >= ttft.threshold_s:
+    if ttft is not None and c.batch_wait_s is not None and c.batch_wait_s >= ttft.threshold_s:
         yield "batch_wait_past_ttft", ("batch_wait",), f"waiting for a batch alone may miss {_short(ttft)}"
     waits = c.budget.when_spent is WhenSpent.QUEUE and c.past_deadline is PastDeadline.FAIL
     if waits and deadline is not None and deadline < _DAY_S:

@@ -23,6 +23,7 @@ from router.routing.filters import serves
 class _Known(NamedTuple):
     """What classes may refer to. `strict`: every reference must hold, not just one."""
 
+    deployed: frozenset[str]
     named: frozenset[str]
     callable: frozenset[str]
     models: frozenset[str]
@@ -33,8 +34,10 @@ class _Known(NamedTuple):
 def check_references(written: Written, fleet: Sequence[Deployment], *, strict: bool) -> Iterator[PolicyError]:
     """Names of deployments, models and tags that are not there, and class names that would hide one."""
     models = frozenset(d.model for d in fleet)
-    named = frozenset(n for d in fleet for n in (d.name, d.group)) | models
-    known = _Known(named, named | frozenset(Tier), models, frozenset(t for d in fleet for t in d.tags), strict)
+    deployed = frozenset(n for d in fleet for n in (d.name, d.group))
+    named = deployed | models
+    tags = frozenset(t for d in fleet for t in d.tags)
+    known = _Known(deployed, named, named | frozenset(Tier), models, tags, strict)
     for source, path, terms in written.terms():
         yield from _check_servers(source, path, terms.deployments, known)
         for i, arm in enumerate(terms.rollout.arms):
@@ -67,6 +70,9 @@ def _check_names(source: Source, path: Path, terms: ClassTerms, known: _Known) -
         names.append((("floor", "reference"), terms.floor.reference, known.models, "no deployment has the model"))
     if terms.forced is not None:
         names.append((("forced",), terms.forced, known.named, "no deployment, group or model is called"))
+    if terms.judge is not None:
+        judge = terms.judge.deployment
+        names.append((("judge", "deployment"), judge, known.deployed, "no deployment or group is called"))
     for i, name in enumerate(terms.fallback):
         names.append((("fallback", i), name, known.callable, "no deployment, group, model or tier is called"))
     for i, tag in enumerate(terms.residency):

@@ -62,6 +62,11 @@ def _check_budget(source: Source, path: Path, budget: BudgetSpec) -> Iterator[Po
     if request is not None and day is not None and request > day:
         message = f"one request may cost more than the {day:g} USD of a whole day"
         yield source.problem((*path, "usd_per_request"), message)
+    mean = budget.mean_usd_per_request
+    for field, limit in (("usd_per_request", request), ("usd_per_day", day)):
+        if mean is not None and limit is not None and mean > limit:
+            message = f"a mean of {mean:g} USD is never reached: `{field}` allows {limit:g} USD"
+            yield source.problem((*path, "mean_usd_per_request"), message)
     if day is None and "when_spent" in budget.model_fields_set:
         yield source.problem((*path, "when_spent"), "nothing is ever spent: give `usd_per_day` too", key=True)
 
@@ -75,6 +80,9 @@ def _check_rollout(source: Source, path: Path, rollout: RolloutSpec) -> Iterator
             for field in ("percent", "steps")
             if getattr(rollout, field) is not None
         )
+    if rollout.require is not None and not rollout.require.model_fields_set - {"decisions"}:
+        message = "it asks for nothing: give `quality_low`, `slo_low` or `usd_per_request`"
+        yield source.problem((*path, "require"), message, key=True)
     steps = rollout.steps or ()
     for i in range(1, len(steps)):
         if steps[i] <= steps[i - 1]:

@@ -20,6 +20,7 @@ _ONLY_IN = {
     "step": RolloutMode.CANARY,
     "min_requests": RolloutMode.CANARY,
     "fast_burn": RolloutMode.CANARY,
+    "require": RolloutMode.CANARY,
     "measure": RolloutMode.AB,
     "confidence": RolloutMode.AB,
 }

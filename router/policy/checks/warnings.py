@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from router.policy.checks.judging import check_judging
 from router.policy.checks.money import check_budgets
 from router.policy.checks.places import Places
 from router.policy.checks.problem import Problem, Severity, as_problem
@@ -22,6 +23,7 @@ CHECKS: tuple[Callable[[Policy, Places], Iterator[Problem | None]], ...] = (
     check_matches,
     check_capacity,
     check_effect,
+    check_judging,
 )
 
 

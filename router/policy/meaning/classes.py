@@ -8,11 +8,14 @@ from typing import TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from router.domain.deployment import Mode
 from router.domain.rollout import Rollout
 from router.domain.slo import (
     CacheTerms,
+    Cascade,
     FloorUnderOverload,
     Goal,
+    Judge,
     Objective,
     Objectives,
     Parameters,
@@ -24,6 +27,7 @@ from router.domain.slo import (
 )
 from router.policy.diff import value_text
 from router.policy.meaning.change import Direction, Kind, Move
+from router.policy.meaning.fleet import MODE_ACT, MODE_ADVISE
 from router.policy.meaning.rule import Rule, moves
 
 _TIGHT, _LOOSE = Direction.TIGHTENED, Direction.LOOSENED
@@ -90,10 +94,19 @@ CLASS = (
     Rule("exploration_ratio", _LIMITS, "exploration", less=_TIGHT),
     Rule("max_retries", _LIMITS, less=_TIGHT),
     Rule("hedge_after_s", _LIMITS, "hedge_after", less=_LOOSE),
-    Rule("batch_wait_s", _LIMITS, "batch_wait", less=_TIGHT),
+    Rule(
+        "batch_wait_s",
+        _LIMITS,
+        "batch_wait",
+        less=_TIGHT,
+        says={None: "waits to fill a batch as long as the promise leaves room"},
+    ),
+    Rule("patience_s", _LIMITS, "patience", less=_TIGHT),
+    Rule("mode", _LIMITS, says={Mode.ADVISE: MODE_ADVISE, Mode.ACT: MODE_ACT}),
 )
 BUDGET = (
     Rule("usd_per_request", _MONEY, less=_TIGHT),
+    Rule("mean_usd_per_request", _MONEY, less=_TIGHT),
     Rule("usd_per_day", _MONEY, less=_TIGHT),
     Rule(
         "when_spent",
@@ -115,9 +128,25 @@ PARAMETERS = (
     Rule("top_p", _PARAMETERS),
     Rule("top_k", _PARAMETERS),
 )
+CASCADE = (
+    Rule("checks", _PARAMETERS, less=_LOOSE),
+    Rule(
+        "stream", _PARAMETERS, says={True: "streams may be held back to be checked", False: "streams are not checked"}
+    ),
+    Rule("max_wait_s", _PARAMETERS, "max_wait"),
+    Rule("threshold", _PARAMETERS, says={None: "made again where the expected gain is worth its price"}),
+)
+JUDGE = (
+    Rule("share_ratio", _MONEY, "share", less=_TIGHT),
+    Rule("usd_per_day", _MONEY, less=_TIGHT),
+    Rule("deployment", _LIMITS),
+    Rule("rubric", _LIMITS, says={None: "judged by the usual rubric", str: "judged by a rubric of its own"}),
+    Rule("reference", _LIMITS),
+    Rule("wait_s", _LIMITS, "wait"),
+)
 _RENAMED = {"step_s": "step", "confidence_ratio": "confidence"}
 ROLLOUT = tuple(Rule(field, _ROLLOUT, _RENAMED.get(field, "")) for field in Rollout.__struct_fields__)
-WHOLE = ("name", "match", "objectives", "floor", "parameters", "budget", "cache", "rollout")
+WHOLE = ("name", "match", "objectives", "floor", "parameters", "budget", "cache", "cascade", "judge", "rollout")
 """Fields of a class that are structs of their own, and its name."""
 
 
@@ -131,6 +160,8 @@ def class_moves(old: RequestClass, new: RequestClass) -> Iterator[Move]:
     yield from parameter_moves(old.parameters, new.parameters, "parameters.", comparable=comparable)
     yield from moves(BUDGET, old.budget, new.budget, "budget.")
     yield from _optional(CACHE, old.cache, new.cache, CacheTerms(0.0), "cache")
+    yield from _optional(CASCADE, old.cascade, new.cascade, Cascade(()), "cascade")
+    yield from _optional(JUDGE, old.judge, new.judge, Judge("", 0.0, 0.0), "judge")
 
 
 def rollout_moves(old: RequestClass, new: RequestClass) -> Iterator[Move]:

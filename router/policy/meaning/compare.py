@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from msgspec import Struct
 
 from router.domain.deployment import Deployment
-from router.domain.rollout import Rollout, RolloutMode
+from router.domain.rollout import Require, Rollout, RolloutMode
 from router.domain.slo import BY_USE_CASE, Match, Parameters, RequestClass
 from router.policy.diff import value_text
 from router.policy.meaning.change import AT_ONCE, Change, Effect, How, Kind, Move
@@ -115,10 +115,19 @@ def _taken_up(old: RequestClass | None, new: RequestClass, deployments: Sequence
 
 def _steps(terms: Rollout) -> str:
     steps = " -> ".join(ratio_text(s) for s in (*terms.steps, 1.0))
+    asked = "" if terms.require is None else f"once the decision log shows {_required(terms.require)}, "
     return (
-        f"by canary: {steps} of its requests (by {terms.by}), at least {duration_text(terms.step_s)} and"
+        f"{asked}by canary: {steps} of its requests (by {terms.by}), at least {duration_text(terms.step_s)} and"
         f" {terms.min_requests} requests on each step, taken back at a burn rate of {terms.fast_burn:g}"
     )
+
+
+def _required(require: Require) -> str:
+    least = ((require.quality_low, "adequate"), (require.slo_low, "within objectives"))
+    shown = [f"{ratio_text(low)} {what}" for low, what in least if low is not None]
+    if require.usd_per_request is not None:
+        shown.append(f"{require.usd_per_request:g} USD a request")
+    return f"surely {' and '.join(shown)}"
 
 
 def _order(old: Sequence[RequestClass], new: Sequence[RequestClass]) -> Iterator[Change]:
@@ -166,6 +175,11 @@ def _profiles(old: Policy, new: Policy) -> Iterator[Change]:
 def _everywhere(old: Policy, new: Policy) -> Iterator[Change]:
     touched = tuple(c.name for c in new.classes)
     yield from (Change("bounds", move, AT_ONCE, touched) for move in moves(BOUNDS, old.bounds, new.bounds))
+    for tenant in dict.fromkeys((*old.tenants, *new.tenants)):
+        was, now = old.tenants.get(tenant, 1.0), new.tenants.get(tenant, 1.0)
+        if was != now:
+            move = Move("", f"{was:g}", f"{now:g}", Kind.LIMITS, None, f"{share(was, now)} of what others get")
+            yield Change(f"tenant {tenant}", move, AT_ONCE, touched)
     before, after = old.usd_per_useful, new.usd_per_useful
     if before != after:
         note = f"{'pays more for' if after > before else 'pays less for'} a better answer ({share(before, after)})"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from router.domain.deployment import Address, Deployment
+from router.domain.deployment import Address, Deployment, Mode
 from router.policy.diff import value_text
 from router.policy.meaning.change import Direction, Kind, Move
 from router.policy.meaning.rule import Rule, moves, share
 
+MODE_ADVISE = "what the controller finds is said and changes nothing"
+MODE_ACT = "what the controller finds is put in force"
 _TIGHT, _LOOSE = Direction.TIGHTENED, Direction.LOOSENED
 _FLEET, _MONEY, _LIMITS, _ROUTES = Kind.FLEET, Kind.MONEY, Kind.LIMITS, Kind.ROUTES
 
@@ -17,12 +19,14 @@ DEPLOYMENT = (
     Rule("model", _FLEET),
     Rule("tier", _ROUTES),
     Rule("kind", _FLEET),
+    Rule("lane", _FLEET),
     Rule("max_in_flight", _LIMITS, less=_TIGHT),
     Rule("max_items", _LIMITS, less=_TIGHT),
     Rule("context_tokens", _ROUTES, less=_TIGHT),
     Rule("capabilities", _ROUTES, less=_TIGHT),
     Rule("tags", _ROUTES, less=_TIGHT),
     Rule("takes", _FLEET),
+    Rule("mode", _LIMITS, says={Mode.ADVISE: MODE_ADVISE, Mode.ACT: MODE_ACT}),
     Rule("derived_from", _FLEET, says={str: "its estimates start where those of that model are"}),
     Rule("optimizations", _FLEET),
 )
@@ -35,6 +39,11 @@ PARTS = {
         ),
         Rule("step_token_budget", _FLEET),
         Rule("source", _FLEET, "step_ms.source"),
+    ),
+    "limit": (
+        Rule("kind", _LIMITS, "limit.kind"),
+        Rule("requests", _LIMITS, "limit.requests", less=_TIGHT),
+        Rule("tokens", _LIMITS, "limit.tokens", less=_TIGHT),
     ),
     "batch": (Rule("base_s", _FLEET, "batch_ms.base"), Rule("per_item_s", _FLEET, "batch_ms.per_item")),
     "quota": (
@@ -49,15 +58,23 @@ BOUNDS = (
     Rule("limit_max", _LIMITS, less=_TIGHT),
     Rule("queue_requests", _LIMITS, less=_TIGHT),
     Rule("queue_wait_s", _LIMITS, "queue_wait", less=_TIGHT),
+    Rule("tenant_queue_ratio", _LIMITS, "tenant_queue", less=_TIGHT),
     Rule("floor_price_max", _LIMITS, less=_TIGHT),
     Rule("capacity_price_max", _LIMITS, less=_TIGHT),
     Rule("batch_items_max", _LIMITS, less=_TIGHT),
+    Rule("window_s", _LIMITS, "window", says={0.0: "each request is decided as it comes"}),
 )
 
 
 def keeps_learned(old: Deployment, new: Deployment) -> bool:
     """Whether what was learned of a deployment still holds: the same model at the same address, driven the same way."""
-    return old.address == new.address and old.model == new.model and old.kind == new.kind and old.step == new.step
+    return (
+        old.address == new.address
+        and old.model == new.model
+        and old.kind == new.kind
+        and old.step == new.step
+        and old.lane == new.lane
+    )
 
 
 def new_environment(old: Iterable[Deployment], new: Iterable[Deployment]) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ def running_groups(policy: Policy) -> Iterator[Group]:
     if money:
         yield Group("router-money", money)
     yield Group("router-changes", (_refused(), _rolled_back()))
+    yield Group("router-learning", (_fallen(), _yardstick()))
     yield Group("router-queue", (_queue_old(policy.bounds), _queue_fills(policy.bounds)))
     yield Group("router-health", (_down(), _broker_lost(), _deployment_out(), _journal_behind(), _telemetry_lost()))
 
@@ -84,6 +85,31 @@ def _rolled_back() -> Alert:
         description="Its canary burned an error budget or fell under the quality floor; the class is as before."
         " The same text is not tried again.",
         runbook="`router policy history` gives the reason and the figures.",
+    )
+
+
+def _fallen() -> Alert:
+    return Alert(
+        "RouterModelFallen",
+        "max by (model) (router_drift_fallen) == 1",
+        TICKET,
+        summary="{{ $labels.model }} answers worse than it did",
+        description="It is judged by its lower bound until its answers are as they were; only classes with"
+        " `exploration` find out soon.",
+        runbook="`router decisions --last 50` shows its P(adequate) and the quality told.",
+        pending_s=600.0,
+    )
+
+
+def _yardstick() -> Alert:
+    return Alert(
+        "RouterFeedbackMoved",
+        "max by (source) (router_drift_feedback_frozen) == 1",
+        TICKET,
+        summary="What {{ $labels.source }} tells of all models has moved at once",
+        description="Nothing is learned from it for at most half an hour; after that its new level counts.",
+        runbook="Did the judge's model or prompt change, or a sender's check? `router decisions --last 50` has what was"
+        " told.",
     )
 
 

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
+from router.domain.deployment import Mode
 from router.domain.slo import FloorUnderOverload, Goal, Indicator, PastDeadline, Style
 from router.policy.match import topic_filter_problem
 from router.policy.schema.rollout import RolloutSpec
-from router.policy.schema.treatment import BudgetSpec, CacheSpec, ParametersSpec
+from router.policy.schema.treatment import BudgetSpec, CacheSpec, CascadeSpec, JudgeSpec, ParametersSpec
 from router.policy.schema.values import Count, Duration, Name, Ratio, Spec, Target, Text, Texts, Threshold, Wait
 
 
@@ -188,8 +189,19 @@ class ClassTerms(Spec):
     """What may be spent."""
     cache: CacheSpec | None = None
     """Answers to the very same request are given again."""
-    batch_wait: Wait = 0.0
-    """Longest deliberate wait to fill a batch."""
+    cascade: CascadeSpec | None = None
+    """Answers are checked before they are sent, and made again elsewhere where that is worth it."""
+    judge: JudgeSpec | None = None
+    """A deployment that judges a sampled share of the answers, with a budget of its own."""
+    batch_wait: Wait | None = None
+    """Longest deliberate wait to fill a batch, 0 for none. Absent: as long as the e2e or TTFT objective or the
+    deadline leaves room for."""
+    patience: Wait = 0.0
+    """How long a request with a deadline may be kept waiting for a cheaper lane (reserved capacity that is in use, a
+    flex tier at its limit) before it goes to a dearer one; it goes sooner where its deadline asks for it."""
+    mode: Mode | None = None
+    """advise: the price of its floor and its learned `max_tokens` stay where they start, and what they would be is
+    said; absent: as the document says."""
     rollout: RolloutSpec = RolloutSpec()
     """How an edit of the class comes into force, or which experiment it runs."""
 

@@ -6,10 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
+from router.domain.deployment import Mode
 from router.policy.schema.classes import ClassSpec, ClassTerms
 from router.policy.schema.fleet import DeploymentSpec, PriceSpec
 from router.policy.schema.treatment import SamplingSpec
-from router.policy.schema.values import Amount, Count, Duration, Spec, Text
+from router.policy.schema.values import Amount, Count, Duration, Share, Spec, Text, Wait
+
+Weight = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class PricesSpec(Spec):
@@ -32,12 +35,18 @@ class BoundsSpec(Spec):
     """Most requests waiting in the router."""
     queue_wait: Duration = 60.0
     """Longest wait in the router's queue."""
+    tenant_queue: Share = 1.0
+    """Share of the places in the queue that one tenant may have, such as 25%. At 1 a tenant may have them all as long
+    as nobody else wants one: a full queue makes room for a tenant that has less."""
     floor_price_max: Amount = 8.0
     """Ceiling of the price that keeps the quality floor."""
     capacity_price_max: Amount = 20.0
     """Ceiling of the price of scarce capacity."""
     batch_items_max: Count = 256
     """Largest batch."""
+    window: Annotated[Wait, Field(le=0.1)] = 0.003
+    """How long a request of a crowd waits for the rest of it, so that they are decided together: only where
+    more came at once than there are deployments and one of them is short. 0 decides each as it comes."""
 
 
 class Document(Spec):
@@ -57,5 +66,12 @@ class Document(Spec):
     """One request class, where a file holds just one."""
     profiles: dict[Text, SamplingSpec] = Field(default_factory=dict)
     """Parameter profiles by name; one with the name of a use case takes the place of the one that ships."""
+    tenants: dict[Text, Weight] = Field(default_factory=dict)
+    """Weight of each tenant where tenants compete for the same deployments: one of weight 2 gets twice the work done
+    of one of weight 1, which is what tenants weigh that are not named. Those named get their own series in metrics."""
     bounds: BoundsSpec | None = None
     """Limits on what the controller tunes by itself."""
+    mode: Mode | None = None
+    """What becomes of what the controller finds. act: it is put in force; advise: it is said and nothing is changed,
+    limits stay at their configured values and prices where they start. A deployment or a class may say otherwise;
+    absent: act."""

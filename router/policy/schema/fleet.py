@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from router.domain.deployment import Kind, Sampling, Tier
+from router.domain.deployment import Kind, Lane, LimitKind, Mode, Sampling, Tier
 from router.domain.request import Capability
 from router.policy.schema.values import ENV_NAME, URL, Amount, Count, Name, Spec, Text, Texts
 
@@ -53,6 +53,20 @@ class QuotaSpec(Spec):
     """Output tokens a minute."""
 
 
+class LimitSpec(Spec):
+    """How many calls, and how many tokens, may be on a deployment at once, and what decides it."""
+
+    kind: LimitKind = LimitKind.STEP_MODEL
+    """step_model: the batch that the learned latency model says just keeps the time per output token; aimd: one more
+    while objectives are met, less as they are not; gradient: follows the ratio of allowed to observed pace; fixed:
+    `requests`."""
+    requests: Count | None = None
+    """Calls at once: the limit itself where it is fixed, else where it begins."""
+    tokens: Count | None = None
+    """Most tokens at once, contexts and waiting prompts together, such as what the server's KV cache holds; absent: the
+    router finds out by being refused."""
+
+
 class DeploymentSpec(Spec):
     """One routable copy of a model."""
 
@@ -86,10 +100,12 @@ class DeploymentSpec(Spec):
     """File of the certificate authority to trust; another one put there later is taken up without a restart."""
     price_usd_per_mtok: PriceSpec | None = None
     """USD per million tokens; absent means the price of the model under `prices`."""
+    price_factor: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """What the price of the model is multiplied by in this lane, such as 0.5 for flex."""
     hourly_usd: Amount | None = None
     """USD an hour of reserved capacity, paid whether used or not."""
     tokens_per_min: QuotaSpec | None = None
-    """What reserved capacity may take in and give out."""
+    """What reserved capacity may take in and give out; absent: the router finds out by being throttled."""
     profile: Text | None = None
     """Model whose shipped step figures are where learning starts; absent means `model`."""
     step_ms: StepSpec | None = None
@@ -102,16 +118,24 @@ class DeploymentSpec(Spec):
     """Most items in one batch."""
     max_in_flight: Count | None = None
     """Most calls at once, whatever the controller would allow."""
+    limit: LimitSpec | None = None
+    """What decides how many calls it may have at once; absent: step_model."""
     context_tokens: Count | None = None
     """Longest prompt and answer together, in tokens."""
     capabilities: tuple[Capability, ...] = tuple(Capability)
     """What it can do besides plain text; absent means everything."""
     tags: Texts = ()
     """Free labels, such as where data stays."""
+    lane: Lane | None = None
+    """Service tier that it is called at. A model may be listed once for each: what has time goes to the cheap slow one.
+    priority and flex go out as `service_tier`; absent: default, and for those kinds provisioned and batch."""
     derived_from: Text | None = None
     """Model that this one was fine-tuned, distilled or quantised from: quality and speed start where its are."""
     optimizations: Texts = ()
     """What was done to it, such as quantization-awq, speculative-decoding or compilation-neuron."""
+    mode: Mode | None = None
+    """advise: its limit stays where it is configured, its capacity has no price, and what both would be is said;
+    absent: as the document says."""
     takes: tuple[Sampling, ...] | None = None
     """Sampling parameters that may be filled in where a request is silent; absent: temperature, top_p, max_tokens, and
     on Bedrock top_k. Add top_k for servers such as vLLM and Ollama; name max_completion_tokens, and no temperature, for

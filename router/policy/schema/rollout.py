@@ -38,6 +38,20 @@ class ArmSpec(Spec):
     """Longest prompt, in tokens."""
 
 
+class RequireSpec(Spec):
+    """What the decision log must show of an edit before its canary begins: ends of intervals of 95 %, as
+    `router policy evaluate` estimates them. The log must be one of a policy that explores."""
+
+    quality_low: Ratio | None = None
+    """Least share adequate of what the edit would send to a deployment; needs feedback."""
+    slo_low: Ratio | None = None
+    """Least share of the requests that would be within all objectives."""
+    usd_per_request: Annotated[float, Field(gt=0)] | None = None
+    """Most that a request would cost on average, in USD."""
+    decisions: Annotated[int, Field(ge=100, le=1_000_000)] = 20_000
+    """How many of the last decisions are looked at."""
+
+
 class RolloutSpec(Spec):
     """How an edit of the class comes into force, or which experiment runs."""
 
@@ -55,6 +69,8 @@ class RolloutSpec(Spec):
     """Least requests of the new side on each step."""
     fast_burn: Annotated[float, Field(ge=1, le=1000)] = 14.4
     """Burn rate of an error budget past which a canary is taken back."""
+    require: RequireSpec | None = None
+    """What the decision log must show before a canary begins; it waits while the log says too little."""
     arms: tuple[ArmSpec, ...] = ()
     """The sides of an experiment; the first is the one that others are compared with."""
     measure: Measure = Measure.USEFUL

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
-from router.domain.slo import WhenSpent
-from router.policy.schema.values import Count, Duration, Ratio, Spec, Text
+from router.domain.slo import Check, WhenSpent
+from router.policy.schema.values import Count, Duration, Ratio, Share, Spec, Text, Wait
 
 
 def _number_word_or_mapping(value: Any) -> str:
@@ -16,6 +16,7 @@ def _number_word_or_mapping(value: Any) -> str:
     return "(word)" if isinstance(value, str) else "(number)"
 
 
+LongText = Annotated[str, Field(min_length=1, max_length=8192)]
 LengthWord = Literal["short", "medium", "long"]
 
 
@@ -66,6 +67,9 @@ class BudgetSpec(Spec):
 
     usd_per_request: Annotated[float, Field(gt=0)] | None = None
     """Most that one request may be expected to cost, in USD."""
+    mean_usd_per_request: Annotated[float, Field(gt=0)] | None = None
+    """What requests may cost on average, in USD: the choice is steered there, and nothing is refused for it; where the
+    floor cannot be kept for so little, the floor is kept."""
     usd_per_day: Annotated[float, Field(gt=0)] | None = None
     """Most that the class may spend in a day of UTC, in USD."""
     when_spent: WhenSpent = WhenSpent.REJECT
@@ -81,3 +85,45 @@ class CacheSpec(Spec):
     """deterministic: only at temperature 0; always: whatever the temperature."""
     max_entries: Count = 10_000
     """Most answers kept; the least recently used goes first."""
+
+
+def _word_or_share(value: Any) -> str:
+    return "(word)" if value == "auto" else "(share)"
+
+
+FREE_CHECKS = tuple(check for check in Check if check is not Check.LOGPROB)
+"""What asks no more of a backend than an answer."""
+
+
+class CascadeSpec(Spec):
+    """Answers are checked before they are sent; one that is probably not adequate is made again elsewhere."""
+
+    checks: Annotated[tuple[Check, ...], Field(min_length=1)] = FREE_CHECKS
+    """What is checked: truncation (by a learned ceiling), refusal, format (JSON where the request asks for it), json,
+    regex and callback (the schema, the pattern and the topic of `metadata.verify`); and, only where it is named here,
+    logprob, for which the probability of each token is asked of backends that speak OpenAI's protocol."""
+    stream: bool = False
+    """Whether streams may be held back until they are checked; else they are never checked."""
+    max_wait: Duration = 10.0
+    """Longest that a stream is held back, that a callback is waited for, and that a second call may take."""
+    threshold: Annotated[
+        Annotated[Literal["auto"], Tag("(word)")] | Annotated[Ratio, Tag("(share)")], Discriminator(_word_or_share)
+    ] = "auto"
+    """auto: made again where the expected gain is worth its price; or the P(adequate) under which it is, as 60%."""
+
+
+class JudgeSpec(Spec):
+    """A deployment that judges a sampled share of the class's answers; what it says is learned from as feedback is."""
+
+    deployment: Text
+    """Deployment or group that judges. It should not be one whose answers it judges."""
+    share: Share = 0.02
+    """Share of the answers that are drawn to be judged, such as 2%."""
+    usd_per_day: Annotated[float, Field(gt=0)] = 1.0
+    """Most that judging the answers of the class may cost in a day of UTC, in USD; past it nothing is judged."""
+    rubric: LongText | None = None
+    """What a good answer is, in place of the usual: 1 as good as an expert's, 0.5 just of use, 0 wrong or useless."""
+    reference: LongText | None = None
+    """Facts that the judge may take as true, such as the prices that answers should give."""
+    wait: Wait = 60.0
+    """How long the sender has to tell the quality itself, which goes before the verdict."""

@@ -56,6 +56,14 @@ def read_ratio(value: Any) -> float:
     return number
 
 
+def read_share(value: Any) -> float:
+    """A share above 0."""
+    ratio = read_ratio(value)
+    if ratio <= 0:
+        raise PydanticCustomError("share", "expected a share above 0, such as 0.02 or 2%")
+    return ratio
+
+
 def read_percent(value: Any) -> float:
     """A number of percent out of `5` or `5%`."""
     if isinstance(value, str) and (found := _PERCENT.fullmatch(value.strip())):
@@ -85,6 +93,7 @@ _SHARE_JSON = {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,9})? *%$"}
 _WAIT_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1e12}, _TIME_JSON]}
 _DURATION_JSON = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1e12}, _TIME_JSON]}
 _RATIO_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, _SHARE_JSON]}
+_SHARE_ABOVE_0_JSON = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, _SHARE_JSON]}
 _TARGET_JSON = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, _SHARE_JSON]}
 _TEXT_JSON = {"type": "string", "minLength": 1, "maxLength": 1024}
 PERCENT_JSON = {
@@ -104,6 +113,7 @@ Wait = Annotated[float, BeforeValidator(read_duration), WithJsonSchema(_WAIT_JSO
 Duration = Annotated[float, Field(gt=0), BeforeValidator(read_duration), WithJsonSchema(_DURATION_JSON)]
 Threshold = Annotated[float, Field(gt=0), BeforeValidator(read_threshold), WithJsonSchema(_DURATION_JSON)]
 Ratio = Annotated[float, BeforeValidator(read_ratio), WithJsonSchema(_RATIO_JSON)]
+Share = Annotated[float, BeforeValidator(read_share), WithJsonSchema(_SHARE_ABOVE_0_JSON)]
 Target = Annotated[float, BeforeValidator(read_target), WithJsonSchema(_TARGET_JSON)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed), WithJsonSchema(_NAMES_JSON)]
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]

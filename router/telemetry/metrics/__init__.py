@@ -13,17 +13,24 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from router.core.rollouts.status import RolloutStatus
 from router.domain.events import Event, PolicyApplied, RolloutChanged
 from router.policy.policy import Policy
+from router.telemetry.capacity import CapacityMetrics
 from router.telemetry.labels import Vocabulary
+from router.telemetry.metrics.cascade import CascadeMetrics
 from router.telemetry.metrics.control import ControlMetrics
-from router.telemetry.metrics.deployments import DeploymentMetrics
+from router.telemetry.metrics.deployments import BatchMetrics, DeploymentMetrics
+from router.telemetry.metrics.drift import DriftMetrics
 from router.telemetry.metrics.genai import GenAiMetrics
 from router.telemetry.metrics.ingress import IngressMetrics
+from router.telemetry.metrics.judging import JudgingMetrics
+from router.telemetry.metrics.learned import LearnedMetrics
 from router.telemetry.metrics.requests import RequestMetrics
 from router.telemetry.metrics.rollouts import RolloutMetrics
 from router.telemetry.metrics.slo import SloMetrics
 from router.telemetry.metrics.treatment import TreatmentMetrics
 from router.telemetry.series import Gauge, Labels, Watched
 from router.telemetry.sink import Sink, Subscriber
+from router.telemetry.stability import StabilityMetrics
+from router.telemetry.windows import WindowMetrics
 
 
 class Metrics:
@@ -46,10 +53,18 @@ class Metrics:
             RequestMetrics(registry, policy, self._vocabulary),
             self._slo,
             DeploymentMetrics(registry, policy, self._vocabulary),
+            BatchMetrics(registry, policy, self._vocabulary),
             ControlMetrics(registry, policy, self._vocabulary),
             self._rollouts,
             self._treatment,
+            CascadeMetrics(registry, policy, self._vocabulary),
+            LearnedMetrics(registry, policy),
+            DriftMetrics(registry, policy, self._vocabulary),
+            CapacityMetrics(registry, policy, self._vocabulary),
+            StabilityMetrics(registry, policy, self._vocabulary),
+            JudgingMetrics(registry, policy, self._vocabulary),
             GenAiMetrics(registry, policy, self._vocabulary),
+            WindowMetrics(registry, policy),
             self._ingress,
         )
         self._read: Callable[[], tuple[Policy, Policy]] | None = None

@@ -17,11 +17,12 @@ from router.domain.events import (
 )
 from router.policy.policy import Policy
 from router.telemetry.labels import Vocabulary, Words
+from router.telemetry.queued import Queued
 from router.telemetry.series import Counter, Gauge, Histogram
 from router.telemetry.sink import Handlers
 
 DECIDE_EDGES = (0.00001, 0.000025, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.0025, 0.01, 0.1)
-BINDINGS = ("forced", "fallback", "only", "explored", "slo", "quality", "floor", "cost", "capacity")
+BINDINGS = ("forced", "fallback", "blind", "only", "explored", "slo", "quality", "floor", "cost", "capacity")
 EXCLUSIONS = (
     "not_allowed",
     "wrong_residency",
@@ -31,9 +32,12 @@ EXCLUSIONS = (
     "lacks_capability",
     "context_too_long",
     "too_dear",
+    "over_pace",
     "no_quota",
     "at_limit",
 )
+OF_DEPLOYMENTS = frozenset({"capacity", "input_tokens", "output_tokens"})
+"""Prices of deployments; the others are of classes."""
 SHARE_EDGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -73,6 +77,7 @@ class ControlMetrics:
         self._price_moves = Counter(registry, "router_price_updates", "Moves of a price.", ("kind",))
         self._queue = Gauge(registry, "router_queue_requests", "Requests waiting in the router.")
         self._oldest = Gauge(registry, "router_queue_oldest_seconds", "Age of the oldest one waiting.")
+        self._queued = Queued(registry, self._words)
         self._info = Gauge(registry, "router_policy_info", "1 for the policy in force.", ("digest",))
         self._reloads = Counter(registry, "router_policy_reloads", "Edits of the policy seen.", ("result",))
         self._reload_ok = Gauge(registry, "router_policy_last_reload_success_ratio", "1 if it was accepted.")
@@ -95,7 +100,8 @@ class ControlMetrics:
         self._complexity.create(classes)
         for counter in (self._explored, self._slo, self._adequate, self._cost):
             counter.create(classes)
-        kinds = ("floor", "usd", "capacity")
+        self._queued.create(policy)
+        kinds = ("floor", "usd", "capacity", "tenant")
         self._price_moves.create((kind,) for kind in kinds)
         self._price.create(product(("capacity",), deployments))
         self._reloads.create((("accepted",), ("rejected",)))
@@ -143,14 +149,18 @@ class ControlMetrics:
         self._cost.add(key, chosen.terms.cost_usd)
 
     def _on_price(self, event: PriceUpdate) -> None:
+        if event.advised:
+            return
         kind = self._prices[event.kind]
-        names = self._words.deployments if event.kind == "capacity" else self._words.classes
+        names = self._words.deployments if event.kind in OF_DEPLOYMENTS else self._words.classes
+        names = self._words.tenants if event.kind == "tenant" else names
         self._price.put((kind, names[event.subject]), event.new)
         self._price_moves.add((kind,))
 
     def _on_queue(self, event: QueueObserved) -> None:
         self._queue.put((), event.waiting)
         self._oldest.put((), event.oldest_s)
+        self._queued.put(event)
 
     def _on_applied(self, event: PolicyApplied) -> None:
         self._reloads.add(("accepted",))

@@ -30,6 +30,8 @@ HAPPENINGS = {
         "cut_call",
         "invalid",
         "feedback_unknown",
+        "verdict_missing",
+        "verdict_unknown",
         "journal_failed",
         "client_gone",
     ),

@@ -25,9 +25,9 @@ from router.telemetry.series import Counter, Gauge
 from router.telemetry.sink import Handlers
 
 STABLE = "stable"
-STATES = (STABLE, "shadow", "canary", "promoted", "rolled_back", "superseded", "ab", "concluded")
+STATES = (STABLE, "shadow", "waiting", "canary", "promoted", "refused", "rolled_back", "superseded", "ab", "concluded")
 BEGINNINGS = frozenset({"shadow", "canary", "ab"})
-ENDS = {"promoted": 1.0, "rolled_back": 0.0, "superseded": 0.0}
+ENDS = {"promoted": 1.0, "refused": 0.0, "rolled_back": 0.0, "superseded": 0.0}
 """Where an edit is after its end, whatever its share was before."""
 RESULTS = ("same", "other", "refused")
 LIVE, SHADOW = "live", "shadow"

@@ -13,6 +13,7 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry
 
+from router.domain.drift import RISKS, FloorObserved
 from router.domain.events import FeedbackReceived, RequestEnded, RequestRejected
 from router.domain.outcome import Ending
 from router.domain.slo import Indicator, Objectives
@@ -55,6 +56,7 @@ class SloMetrics:
         self._floor = Gauge(
             registry, "router_quality_floor_ratio", "Least share adequate promised.", ("request_class",)
         )
+        self._floor_series(registry)
         self._feedback = Counter(
             registry, "router_feedback", "Feedback taken in; unknown or late ids teach nothing.", ("known",)
         )
@@ -67,9 +69,28 @@ class SloMetrics:
         )
         self.create(policy)
 
+    def _floor_series(self, registry: CollectorRegistry) -> None:
+        by_class = ("request_class",)
+        self._floor_price = Gauge(
+            registry, "router_quality_floor_price", "Worth of adequacy above the floor.", by_class
+        )
+        self._floor_counted = Gauge(
+            registry, "router_quality_counted_ratio", "Share adequate of late, as the floor counts it.", by_class
+        )
+        self._floor_margin = Gauge(
+            registry, "router_quality_floor_margin_ratio", "That, corrected by verdicts, above the floor.", by_class
+        )
+        self._floor_risk = Gauge(
+            registry,
+            "router_quality_floor_at_risk_ratio",
+            "1 while a floor is not to be trusted, by reason.",
+            ("request_class", "reason"),
+        )
+
     def create(self, policy: Policy) -> None:
         """Series at 0, and the promises of this policy in place of those before."""
-        for gauge in (self._target, self._threshold, self._window, self._floor):
+        floors = (self._floor, self._floor_price, self._floor_counted, self._floor_margin, self._floor_risk)
+        for gauge in (self._target, self._threshold, self._window, *floors):
             gauge.clear()
         models = sorted({self._words.models[d.model] for d in policy.deployments})
         self._feedback.create((("true",), ("false",)))
@@ -79,6 +100,7 @@ class SloMetrics:
             self._useful.create(((name,),))
             if request_class.floor is not None:
                 self._floor.put((name,), request_class.floor.ratio)
+                self._floor_risk.create(product((name,), RISKS))
             objectives = request_class.objectives.each()
             for objective in objectives:
                 key = (name, objective.indicator.value)
@@ -109,6 +131,7 @@ class SloMetrics:
             RequestEnded: self._on_ended,
             RequestRejected: self._on_rejected,
             FeedbackReceived: self._on_feedback,
+            FloorObserved: self._on_floor,
         }
 
     def flush(self) -> None:
@@ -137,6 +160,15 @@ class SloMetrics:
         name = self._words.classes[event.request_class]
         self._total.add((name, ALL))
         self._total.add((name, AVAILABILITY))
+
+    def _on_floor(self, event: FloorObserved) -> None:
+        name = self._words.classes[event.request_class]
+        kept = event.counted if event.corrected is None else event.corrected
+        self._floor_price.put((name,), event.price)
+        self._floor_counted.put((name,), event.counted)
+        self._floor_margin.put((name,), kept - event.ratio)
+        for reason in RISKS:
+            self._floor_risk.put((name, reason), float(reason == event.reason))
 
     def _on_feedback(self, event: FeedbackReceived) -> None:
         self._feedback.add(("true" if event.known else "false",))

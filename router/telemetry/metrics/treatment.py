@@ -11,9 +11,10 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry
 
+from router.core.judging.judging import accounts
 from router.domain.events import BudgetChanged, BudgetObserved, CacheUsed, CeilingUpdate, RequestShaped
 from router.domain.rollout import Arm
-from router.domain.slo import RequestClass, Style
+from router.domain.slo import BudgetPaced, RequestClass, Style
 from router.policy.policy import Policy
 from router.policy.profiles import learns_ceiling
 from router.telemetry.labels import Vocabulary, Words
@@ -36,6 +37,14 @@ class TreatmentMetrics:
         self._reserved = Gauge(registry, "router_budget_reserved_usd", "Held for calls under way.", by_class)
         self._limit = Gauge(registry, "router_budget_limit_usd", "Budget of a day.", by_class)
         self._open = Gauge(registry, "router_budget_open", "0 once the budget of the day is spent.", by_class)
+        self._mean = Gauge(registry, "router_mean_cost_usd", "Mean cost of the requests that ended lately.", by_class)
+        self._mean_limit = Gauge(registry, "router_mean_cost_budget_usd", "What the mean cost may be.", by_class)
+        self._mean_saved = Gauge(
+            registry, "router_mean_cost_saved_usd", "Saved of the mean budget; less than 0 is owed.", by_class
+        )
+        self._overruled = Gauge(
+            registry, "router_mean_cost_overruled", "1 while the floor keeps the mean cost above its budget.", by_class
+        )
         self._cache = Counter(
             registry, "router_cache_requests", "Requests of classes with a cache.", ("request_class", "result")
         )
@@ -55,7 +64,8 @@ class TreatmentMetrics:
 
     def create(self, policy: Policy) -> None:
         """Series at 0 for what each class has; a class without a budget any more has no budget series."""
-        limited = {self._words.classes[c.name]: c for c in policy.classes if c.budget.usd_per_day is not None}
+        spending = (*policy.classes, *accounts(policy.classes))
+        limited = {self._words.classes[c.name]: c for c in spending if c.budget.usd_per_day is not None}
         for gauge in (self._spent, self._reserved, self._limit, self._open):
             gauge.forget(lambda labels: labels[0] not in limited)
         for name, request_class in limited.items():
@@ -63,6 +73,7 @@ class TreatmentMetrics:
             self._spent.create(((name,),))
             self._reserved.create(((name,),))
             self._open.begin((name,), 1.0)
+        self._create_means(policy)
         for request_class in policy.classes:
             name = self._words.classes[request_class.name]
             if request_class.cache is not None:
@@ -74,6 +85,15 @@ class TreatmentMetrics:
             self._shaped.create(product((name,), whats))
             self._cut.create(product((name,), whats))
 
+    def _create_means(self, policy: Policy) -> None:
+        means = {self._words.classes[c.name]: c.budget.mean_usd_per_request for c in policy.classes}
+        paced = {name: usd for name, usd in means.items() if usd is not None}
+        for gauge in (self._mean, self._mean_limit, self._mean_saved, self._overruled):
+            gauge.forget(lambda labels: labels[0] not in paced)
+            gauge.create((name,) for name in paced)
+        for name, usd in paced.items():
+            self._mean_limit.put((name,), usd)
+
     def resume(self, ceilings: Mapping[tuple[str, str], int]) -> None:
         """Show the ceilings (tokens by class and model) that were learned before anybody was told."""
         for (request_class, model), tokens in ceilings.items():
@@ -84,6 +104,7 @@ class TreatmentMetrics:
         return {
             BudgetObserved: self._on_budget,
             BudgetChanged: self._on_budget_changed,
+            BudgetPaced: self._on_paced,
             CacheUsed: self._on_cache,
             RequestShaped: self._on_shaped,
             CeilingUpdate: self._on_ceiling,
@@ -104,6 +125,13 @@ class TreatmentMetrics:
         self._spent.put(key, event.spent_usd)
         self._limit.put(key, event.limit_usd)
 
+    def _on_paced(self, event: BudgetPaced) -> None:
+        key = (self._words.classes[event.request_class],)
+        self._mean.put(key, event.mean_usd)
+        self._mean_limit.put(key, event.limit_usd)
+        self._mean_saved.put(key, event.saved_usd)
+        self._overruled.put(key, float(event.floor_holds))
+
     def _on_cache(self, event: CacheUsed) -> None:
         name = self._words.classes[event.request_class]
         self._cache.add((name, self._results[event.result]))
@@ -116,6 +144,8 @@ class TreatmentMetrics:
         self._cut.add(key, max(0, event.tokens_saved))
 
     def _on_ceiling(self, event: CeilingUpdate) -> None:
+        if event.advised:
+            return
         name = self._words.classes[event.request_class]
         key = (name, self._words.models[event.model])
         self._ceiling.put(key, event.new_tokens)

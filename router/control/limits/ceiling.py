@@ -1,0 +1,51 @@
+"""What a deployment has said is too much, and how carefully that is tried again.
+
+A refusal (429 or 503) with n calls in flight puts a ceiling just under n. While the ceiling is reached it rises as
+CUBIC's window does past the size at which it last lost (RFC 9438): hardly at first, faster the longer nothing is
+refused. So a true ceiling is touched seldom, and one that a passing trouble left behind is gone in about a minute.
+"""
+
+from __future__ import annotations
+
+import math
+
+_UNDER = 0.9
+_REACHED = 0.8
+_SCALE_S = 20.0
+"""Seconds at the ceiling until it is a tenth higher."""
+_EPISODE_S = 30.0
+"""Refusals in this time may halve the ceiling and no more: what goes on being refused at half of what was taken before
+is not refused for its number."""
+
+
+class Ceiling:
+    """The most that is tried, in calls or in tokens; infinite until something was refused."""
+
+    __slots__ = ("_at", "_beaten", "_began", "_first", "_tried_s")
+
+    def __init__(self) -> None:
+        self._at = math.inf
+        self._first = math.inf
+        self._began = -math.inf
+        self._tried_s = 0.0
+        self._beaten: float | None = None
+
+    @property
+    def value(self) -> float:
+        """As of the last heartbeat."""
+        if self._at == math.inf:
+            return math.inf
+        return self._at + max(0.1 * self._at, 1.0) * (self._tried_s / _SCALE_S) ** 3
+
+    def on_refused(self, used: float, *, now: float) -> None:
+        """More than `used` was too much."""
+        if now - self._began > _EPISODE_S:
+            self._began, self._first = now, min(used, self.value)
+        self._at = max(min(_UNDER * used, self._at), 0.5 * self._first)
+        self._tried_s = 0.0
+
+    def beat(self, used: float, *, now: float) -> None:
+        """Time spent at the ceiling without a refusal lifts it."""
+        if self._at < math.inf and self._beaten is not None and used >= _REACHED * self.value:
+            self._tried_s += now - self._beaten
+        self._beaten = now
