@@ -23,7 +23,7 @@ run: $(VENV)/run.stamp            ## the daemon in demo form; make run ARGS="--f
 	@$(BIN)/router demo $(ARGS)
 
 test: $(VENV)/dev.stamp           ## the test suite; make test ARGS="-k queue"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(VENV)/dev.stamp           ## style, types, layers
 	@$(BIN)/ruff check .
