@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from router.domain.control.allowance import AllowanceObserved
 from router.domain.control.batches import BatchEnded, Start
 from router.domain.control.capacity import GroupObserved, LaneChanged, ReserveObserved, SpillChanged, WantedReplicas
+from router.domain.control.fanout import FanoutEnded
+from router.domain.control.jobs import AnswersUnused, JobChanged, JobsObserved, RecordsReturned
+from router.domain.control.provisioned import (
+    ControlPlaneHeard,
+    ProvisionedChanged,
+    ProvisionedObserved,
+    Reconciled,
+    Tally,
+)
 from router.domain.control.stability import CoverageChanged, KnowledgeChanged, PredictionsScored, TuningChanged
 from router.domain.control.windows import WindowClosed
 from router.domain.events import CeilingUpdate, Event, LimitUpdate, PriceUpdate
@@ -43,3 +53,14 @@ def control_events(number: int, of: Policy) -> Iterator[Event]:
     yield LaneChanged(name, "flex", _LANES[number % 3], first, ("room", "slack")[number % 2], 1.5, 20.0)
     yield TuningChanged(name, "free", ("frozen", "free")[number % 2], "the error budget burns")
     yield WindowClosed(12, 2)
+    yield FanoutEnded("r", ("completed", "partial")[number % 2], 3, 1, number % 2, 0, "completed", 4.2, 12.1, 0.0)
+    yield AllowanceObserved(first, 1000.0, 2e6, 0.2, 0.6)
+    yield JobsObserved(first, 80, 600.0, 400, (("InProgress", 2),), 3600.0, 7200.0)
+    yield JobChanged(first, "token", "Submitted", ("InProgress", "Completed")[number % 2], 400, 60.0)
+    yield RecordsReturned(first, ("batch_late", "batch_failed")[number % 2], 3)
+    yield AnswersUnused(first, "token", 2, 0.01)
+    yield ProvisionedObserved(first, "InService", 2, 2, 1_900_000_000.0)
+    yield ProvisionedChanged(first, "Creating", "InService", "takes calls")
+    counted = Tally(120.0, 2.0, 60_000.0, 9_000.0, 1.4, 0.3)
+    yield Reconciled((first,), "arn", 600.0, 1_800_000_000.0, counted, counted, 4e4)
+    yield ControlPlaneHeard("bedrock", "us-east-1", True, "it answers again")

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
+from msgspec.structs import replace
+
 from bench.control_events import control_events
 from router.core.judging.judging import account_of
 from router.domain.decision import Candidate, Decision, DecisionId, Exclusion, Prices, Terms
@@ -100,7 +102,9 @@ def request_events(number: int, rng: Random, of: Policy) -> tuple[Event, ...]:
     ttft_s, tpot_s, tokens = rng.uniform(0.02, 0.8), rng.uniform(0.005, 0.08), rng.randrange(1, 400)
     attempt = Attempt(AttemptId(f"a{number}"), decision.id, request, chosen, 1, 10.0, None, stream=True)
     cost_usd = chosen.price.cost_usd(request.input_tokens, tokens)
-    outcome = Outcome(attempt, Ending.COMPLETED, 10.0 + ttft_s + tokens * tpot_s, 10.0 + ttft_s, 100, tokens, cost_usd)
+    ended_at = 10.0 + ttft_s + tokens * tpot_s
+    outcome = Outcome(attempt, Ending.COMPLETED, ended_at, 10.0 + ttft_s, 100, tokens, cost_usd)
+    outcome = replace(outcome, cached_tokens=40, cache_written_tokens=8)
     met = (("ttft", ttft_s <= 0.5), ("tpot", tpot_s <= 0.05))
     ended = RequestEnded(
         request=request,

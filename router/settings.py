@@ -172,6 +172,11 @@ class LogSettings(_Group):
     format: LogFormat = LogFormat.AUTO
     """json, text, or auto: text on a terminal and JSON elsewhere."""
 
+    @property
+    def as_json(self) -> bool | None:
+        """Whether lines are JSON; `None` where the terminal decides."""
+        return None if self.format is LogFormat.AUTO else self.format is LogFormat.JSON
+
 
 class Settings(BaseSettings):
     """Everything the process is told from outside, besides its policies."""

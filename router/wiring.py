@@ -14,6 +14,9 @@ import structlog
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from router.backends.aws.control.serving import ControlPlane
+from router.backends.aws.jobs.backend import on_aws
+from router.backends.aws.kinds import AWS_BACKENDS
 from router.backends.lazy import Backends
 from router.backends.openai_http import OpenAIHttpBackend
 from router.backends.simulated import SimulatedBackend, Truth
@@ -39,19 +42,22 @@ from router.routing.profile import Profile
 from router.runtime.clock import RealClock
 from router.runtime.daemon import Background, Daemon, Service
 from router.runtime.dispatcher import Dispatcher
+from router.runtime.jobs.desk import KIND, JobDesk, booked
 from router.runtime.learned.desk import Desk
 from router.runtime.loops import Loops
 from router.runtime.reload import PolicyWatch
 from router.runtime.reload.gate import Gate
 from router.runtime.reload.secret_files import look_at_secrets, refreshed
 from router.runtime.reload.source import describe
-from router.settings import LogFormat, Settings
+from router.settings import Settings
 from router.storage import checkpoint
 from router.storage.decision_log import DecisionLog
 from router.storage.decision_records import log_files, read_last
 from router.storage.history import History
 from router.storage.history_entries import history_file
+from router.storage.jobs.store import SqliteJobStore
 from router.storage.journal import SqliteJournal
+from router.storage.kept_parts import SqliteParts
 from router.storage.paid_calls import recover_spending
 from router.telemetry import logs
 from router.telemetry.keeper import Keeper
@@ -93,12 +99,6 @@ def controller_for(
     return Controller(policy, estimator, rng=rng, name=f"d{secrets.token_hex(4)}", profile=profile)
 
 
-def _bedrock() -> Backend:
-    from router.backends.bedrock import BedrockBackend
-
-    return BedrockBackend()
-
-
 class House:
     """A daemon and the parts that those who start it may want to reach."""
 
@@ -115,7 +115,7 @@ class House:
         self.registry = CollectorRegistry()
         self.metrics = Metrics(policy, self.registry)
         self._saving = asyncio.Lock()
-        self._event_log = logs.configure(sys.stderr, level=settings.log.level.value, json=_as_json(settings.log.format))
+        self._event_log = logs.configure(sys.stderr, level=settings.log.level.value, json=settings.log.as_json)
         state = settings.state_dir
         state.mkdir(parents=True, exist_ok=True)
         self.decision_log = DecisionLog(state / "decisions")
@@ -123,7 +123,8 @@ class House:
         self._status = PolicyStatus(policy.digest, at=self.clock.at(), router=settings.mqtt.client_id)
         self._recent = RecentDecisions()
         told = [*self.metrics.subscribers, self._event_log, self.decision_log, self._recent, *subscribers]
-        told += [self.history, self._status, Keeper(self._keep)]
+        self.aws = ControlPlane(self.clock)
+        told += [self.history, self._status, Keeper(self._keep), self.aws.counts]
         self.sink = Sink(told)
         self.metrics.watch_sink(self.sink)
         self.metrics.watch_decision_log(lambda: self.decision_log.lost, lambda: self.decision_log.written)
@@ -134,19 +135,25 @@ class House:
         self._resume()
         self._follow()
         self._truth = truth or DemoTruth()
-        self._backends = Backends({"openai_http": OpenAIHttpBackend, "bedrock": _bedrock, "simulated": self._simulated})
+        kinds = {**AWS_BACKENDS, KIND: self._jobs, "simulated": self._simulated}
+        self._backends = Backends({"openai_http": OpenAIHttpBackend, **kinds})
         self.dispatcher = Dispatcher(self.controller, self._backends, self.clock, self.sink)
         self.dispatcher.remarks.append(self._status.remark)
+        parts = self.dispatcher.fanout.store = SqliteParts(state / "parts.sqlite")
         self.http = self._http()
         self.journal: SqliteJournal | None = None
         secrets_now = look_at_secrets(policy.deployments).prints
         watch = PolicyWatch(
             settings.policies, current=policy.digest, apply=self.apply, reject=self._reject, secrets=secrets_now
         )
-        services: list[Service] = [self.http, watch]
+        services: list[Service] = [JobDesk(self.dispatcher, self._backends), self.http, watch]
         if settings.mqtt.enabled:
             services.append(self._mqtt())
-        self.daemon = Daemon(self.dispatcher, services, self._loops(), [self._close])
+        self.daemon = Daemon(self.dispatcher, services, self._loops(), [self._close, parts.close])
+
+    def _jobs(self) -> Backend:
+        store = SqliteJobStore(self.settings.state_dir / "batch_jobs.sqlite")
+        return on_aws(store, self.clock, booked(self.controller, self.clock, self.sink), self.dispatcher.deployments)
 
     def _simulated(self) -> Backend:
         """Servers that behave as the policy's simulated deployments would; nothing is called or paid."""
@@ -244,6 +251,7 @@ class House:
         loops.every(CHECKPOINT_S, "checkpoint", self.save)
         gate = Gate(self.controller.rollouts.asked, self._judge_edit, self._hear, now=self.clock.now)
         loops.every(GATE_S, "gate", gate.look)
+        loops.every(GATE_S, "provisioned", lambda: self.aws.beat(self.controller, self.sink.emit))
         return loops
 
     def _judge_edit(self, asked: Asked) -> Verdict:
@@ -320,6 +328,7 @@ class House:
     async def _close(self) -> None:
         """What was learned and what happened go to disk last, after every request has ended."""
         await self._backends.close()
+        await self.aws.close()
         await self.save()
         if self.journal is not None:
             await self.journal.close()
@@ -333,10 +342,6 @@ class House:
         self._keep()
         self.history.begin(self.controller.rollouts.written.digest, source)
         await self.daemon.run(ready)
-
-
-def _as_json(chosen: LogFormat) -> bool | None:
-    return None if chosen is LogFormat.AUTO else chosen is LogFormat.JSON
 
 
 def _text(path: Path | None) -> str | None:

@@ -219,6 +219,8 @@ def _inconsistencies(spec: FleetSpec) -> list[tuple[str, str]]:
 
 
 def _missing(group: DeploymentSpec) -> list[str]:
+    if group.kind is Kind.JOB:
+        return ["batch jobs are not simulated: leave the deployment out, or give it another kind"]
     if group.kind is Kind.BATCH:
         unfit = ["a batch deployment cannot have background load"] if group.background.requests_per_s else []
         return unfit if group.batch_ms else ["a batch deployment needs batch_ms", *unfit]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from os import environ
 from types import MappingProxyType
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,7 +15,14 @@ from router.domain.decision import Candidate, Decision, Exclusion
 from router.domain.reasons import Quantiles, because, latencies
 from router.storage.decision_records import CheckRecord, JudgedRecord, Logged, OutcomeRecord
 
+_PIPED = 200
 _NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
+def wide_console() -> Console:
+    """As wide as the terminal, or as COLUMNS says; in a pipe or a file wide enough that no name and no id is cut."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in environ else Console(width=_PIPED)
 
 
 def summary_columns() -> tuple[str, ...]:
@@ -76,12 +84,13 @@ def _heading(decision: Decision) -> Text:
     topic = f", topic {decision.topic}" if decision.topic else ""
     use_case = f" ({decision.use_case})" if decision.use_case else ""
     arm = f", side {decision.arm}" if decision.arm else ""
+    part = f", part of {decision.parent}" if decision.parent else ""
     lines = (
         f"decision {decision.id}",
         f"  at {utc(decision.at)}, in {decision.decide_s * 1e6:.0f} us, under policy"
         f" {decision.policy} by the {decision.picker} picker{arm}",
         f"  request {decision.request_id} of class {decision.request_class}{use_case}, tenant {decision.tenant}{topic}"
-        f"{model}, {decision.input_tokens} input tokens, complexity {decision.complexity:.3f}",
+        f"{model}{part}, {decision.input_tokens} input tokens, complexity {decision.complexity:.3f}",
         f"  chose {decision.chosen} (propensity {decision.propensity:.3f}), decided by: {decision.binding}",
         f"  because {because(decision)}",
     )
@@ -93,6 +102,7 @@ def _scores(ranked: Sequence[Candidate], chosen: str, lows: Mapping[str, float])
     terms_of = ("useful", "floor", "-cost", "-capacity", *(("check",) if checks else ()))
     columns = ("candidate", "score", *terms_of, "p", "P(SLO)", "P(adequate)")
     table = Table(*columns, *(("at least",) if lows else ()), box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     for one in ranked:
         terms = one.terms
         figures: tuple[float, ...] = (one.score, terms.useful, terms.floor, terms.cost, terms.capacity)
@@ -105,15 +115,18 @@ def _scores(ranked: Sequence[Candidate], chosen: str, lows: Mapping[str, float])
 
 def _predictions(ranked: Sequence[Candidate], chosen: str) -> Table:
     """Quantiles from sending, or what was expected where the log has no spread."""
-    columns = ("predicted p50/p90/p99", "ttft", "tpot", "e2e", "tokens", "$")
+    caches = any(one.terms.cached_tokens for one in ranked)
+    columns = ("p50/p90/p99", "ttft", "tpot", "e2e", "tokens", "$", *(("cached",) if caches else ()))
     table = Table(*columns, box=None, pad_edge=False)
+    table.columns[0].no_wrap = True
     for one in ranked:
         terms, known = one.terms, latencies(one)
         if known is None:
             cells = [seconds(x) for x in (terms.ttft_s, terms.tpot_s, terms.e2e_s)]
         else:
             cells = [_quantiles(x) for x in (known.ttft_s, known.tpot_s, known.e2e_s)]
-        table.add_row(_name(one, chosen), *cells, f"{terms.output_tokens:.0f}", f"{terms.cost_usd:.6f}")
+        cells += [f"{terms.output_tokens:.0f}", f"{terms.cost_usd:.6f}"]
+        table.add_row(_name(one, chosen), *cells, *((f"{terms.cached_tokens:.0f}",) if caches else ()))
     return table
 
 
@@ -157,13 +170,14 @@ def _outcome(logged: Logged) -> Text:
     elif outcome is not None:
         code = f" ({outcome.code})" if outcome.code else ""
         promises = ", ".join(f"{name} {'kept' if met else 'missed'}" for name, met in outcome.met)
+        priced = f", priced by {outcome.cost_source}" if outcome.cost_source else ""
         lines += [
             f"  {outcome.status}{code} by {outcome.deployment} ({outcome.model}), {outcome.attempts} calls",
             f"  ttft {seconds(outcome.ttft_s)}, tpot {seconds(outcome.tpot_s)},"
             f" e2e {seconds(outcome.e2e_s)}, queue {seconds(outcome.queue_s)},"
             f" router {seconds(outcome.overhead_s)}",
             f"  {outcome.input_tokens} in, {outcome.output_tokens} out, ${outcome.cost_usd:.6f}"
-            f" (always large: ${outcome.baseline_cost_usd:.6f})",
+            f" (always large: ${outcome.baseline_cost_usd:.6f}){priced}",
             f"  promises: {promises or 'none'}",
         ]
     lines += [f"  feedback {told.quality:g} by the {told.source} at {utc(told.at)}" for told in logged.feedback]

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from router.cli.decision_view import explanation, summary_columns, summary_row
+from router.cli.decision_view import explanation, summary_columns, summary_row, wide_console
 from router.domain.decision import Decision
 from router.storage.decision_records import (
     AttemptRecord,
@@ -61,7 +61,7 @@ def decisions(
     router decisions --follow : as they end
     """
     folder = decision_folder(state)
-    console = Console()
+    console = wide_console()
 
     def wanted(decision: Decision) -> bool:
         return (
@@ -98,6 +98,7 @@ def _show(console: Console, found: list[Logged], *, in_full: bool, as_json: bool
         console.print(explanation(found[0]))
     else:
         table = Table(*summary_columns(), box=None, pad_edge=False)
+        table.columns[summary_columns().index("id")].no_wrap = True
         for logged in found:
             table.add_row(*map(Text, summary_row(logged)))
         console.print(table)

@@ -7,12 +7,17 @@ import sys
 import typer
 
 from router import __version__
+from router.cli.aws.double import double
 from router.cli.capacity import capacity
+from router.cli.catalog import catalog
 from router.cli.decisions import decisions
 from router.cli.demo import demo
 from router.cli.evaluate import evaluate
 from router.cli.learned import learned
+from router.cli.optimize import optimize
 from router.cli.policy import policy
+from router.cli.prices import prices
+from router.cli.profile import profile
 from router.cli.serve import serve
 from router.cli.simulate import simulate
 from router.cli.train import train
@@ -35,6 +40,11 @@ sends each to the deployment that answers well enough, in time, for the least mo
 * **Teach it**: `router train outcomes.jsonl --out model.artefact`
 * **See how good it is**: `router evaluate held_out.jsonl --model model.artefact --small A --large B --report page.html`
 * **Buy reserved capacity that pays**: `router capacity advise --log state --plan plan.yaml --report advice.html`
+* **Look up what models cost**: `router prices haiku --in 1200 --out 300`
+* **Find a faster variant**: `router catalog advise --deployment NAME --log state`
+* **Try it without an AWS account**: `router aws-double`
+* **Make it**: `router optimize plan NAME --technique quantization ...`, then `apply`
+* **Load-test a deployment**: `router profile small --concurrency 1,2,4,8 --max-usd 0.50 --report small.html`
 * **Ask what it has learned**: `router learned show`, `reset`, `freeze`, `export`
 """,
 )
@@ -52,10 +62,13 @@ def _root(
 ) -> None: ...
 
 
-for command in (serve, demo, simulate, decisions, train, evaluate):
+for command in (serve, demo, simulate, decisions, train, evaluate, prices, profile):
     app.command(rich_help_panel="Commands")(command)
+app.command(name="aws-double", rich_help_panel="Commands")(double)
 app.add_typer(policy, name="policy", rich_help_panel="Commands")
 app.add_typer(capacity, name="capacity", rich_help_panel="Commands")
+app.add_typer(catalog, name="catalog", rich_help_panel="Commands")
+app.add_typer(optimize, name="optimize", rich_help_panel="Commands")
 app.add_typer(learned, name="learned", rich_help_panel="Commands")
 
 

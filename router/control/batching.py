@@ -6,9 +6,9 @@ its items took to come, and those who come later would be late too. Who cannot b
 given up for those who can.
 
 A batch waits only while that saves compute: while one more item saves a share of the endpoint's time that is worth
-having; until the tightest item's slack is used up, `W = SLO - age - q99(n + 1)`, less the time in which one more is
-expected; and only up to the size during which so few come (99 % of the time) that the next batch would still answer
-the first of them in time.
+having, also by arrivals that dry up; until the tightest item's slack is used up, `W = SLO - age - q99(n + 1)`, less the
+time in which one more is expected; and only up to the size during which so few come (99 % of the time) that the next
+batch would still answer the first of them in time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ _RATE_WINDOW_S, _BURST_WINDOW_S = 5.0, 1.0
 whether it is worth waiting for more is told by the steady one."""
 _MANY_SIGMAS = 2.33
 """Standard normal quantile of .99: of how many come during a batch."""
+_LOOK_AGAIN_S = 0.01
+"""How long after arrivals that stop have become too few to wait for the batch is looked at again."""
 _WORTH_WAITING = 0.01
 """Share of the endpoint's time that one more item in each batch must save: at `n`, `rate * alpha / (n * (n + 1))`."""
 
@@ -121,9 +123,11 @@ class BatchTuner:
         takes, rate = self.curve.upper_s(waiting + 1), self._steady.at(now)
         at, why = due - takes, Start.SLACK
         if at > now:
-            if rate * self.curve.alpha_s < _WORTH_WAITING * waiting * (waiting + 1):
+            worth = rate * self.curve.alpha_s / (_WORTH_WAITING * waiting * (waiting + 1))
+            if worth < 1.0:
                 return now, Start.ENOUGH
-            at, why = at - 1.0 / rate, Start.SPARSE
+            dried_up = now + _RATE_WINDOW_S * math.log(worth) + _LOOK_AGAIN_S
+            at, why = min(at - 1.0 / rate, dried_up), Start.SPARSE
         if at > now and self._crowds(takes, self.rate(now=now), span_s):
             return now, Start.NEXT_BATCH
         return (until, Start.BOUND) if until < at else (at, why)

@@ -63,11 +63,6 @@ class Bucket:
             return 0.0
         return min(max(1.0 - self.refill(now) / self.capacity, 0.0), 1.0)
 
-    def wait_s(self, tokens: float, now: float) -> float:
-        """Seconds until it holds so many, if nobody takes any."""
-        missing = tokens - self.refill(now)
-        return max(missing, 0.0) / self.capacity * _MINUTE_S if missing > 0.0 else 0.0
-
     def resize(self, tokens_per_min: float) -> None:
         """It holds, and gains, so many a minute from now on; none come to what is in it."""
         self.capacity = tokens_per_min
@@ -88,6 +83,7 @@ class Quota:
 
     def __init__(self, quota: TokenQuota | None) -> None:
         self.learns = quota is None
+        self._is_stated = quota is not None
         self.input = Bucket(math.inf if quota is None else quota.input_tokens_per_min)
         self.output = Bucket(math.inf if quota is None else quota.output_tokens_per_min)
         self.on_demand = Price(0.0, 0.0)
@@ -100,7 +96,11 @@ class Quota:
         self._throttled: tuple[float, float, float] | None = None
 
     def has_room(self, input_tokens: float, output_tokens: float, *, now: float) -> bool:
-        """Whether a call of this size can start without being throttled, as far as we know."""
+        """Whether a call of this size can start without being throttled, as far as we know. A size that was learned may
+        be too small, and would stay so if what is larger were never tried: it may start on a full bucket."""
+        if not self._is_stated:
+            input_tokens = min(input_tokens, self.input.capacity)
+            output_tokens = min(output_tokens, self.output.capacity)
         return self.input.refill(now) >= input_tokens and self.output.refill(now) >= output_tokens
 
     def reserve(self, input_tokens: float, output_tokens: float, *, now: float) -> None:
@@ -123,12 +123,8 @@ class Quota:
         self.used_output += used_output - reserved_output
 
     def fits(self, input_tokens: float, output_tokens: float) -> bool:
-        """Whether full buckets would ever hold a call of this size."""
-        return input_tokens <= self.input.capacity and output_tokens <= self.output.capacity
-
-    def wait_s(self, input_tokens: float, output_tokens: float, *, now: float) -> float:
-        """Seconds until a call of this size has room, if nobody else takes any."""
-        return max(self.input.wait_s(input_tokens, now), self.output.wait_s(output_tokens, now))
+        """Whether full buckets would ever hold a call of this size, where it is stated how much they hold."""
+        return not self._is_stated or (input_tokens <= self.input.capacity and output_tokens <= self.output.capacity)
 
     def bid_usd(self, input_tokens: float, output_tokens: float, *, now: float) -> float:
         """What these tokens are worth to those who come next."""

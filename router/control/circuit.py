@@ -9,6 +9,7 @@ by chance, so that routers and deployments that failed together do not probe tog
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from random import Random
 
@@ -87,6 +88,8 @@ class Circuit:
             return None
         if self.health is Health.OPEN:
             if now < self._until:
+                if self._until == math.inf:
+                    return self.reason
                 return f"circuit open for {self._until - now:.1f} s more ({self.reason})"
             return None
         return None if self._probe is None else "probing"
@@ -133,6 +136,17 @@ class Circuit:
         self._go(Health.OPEN, code)
         self.reason = code
         self._until = max(self._until, now + cooldown_s)
+
+    def withhold(self, why: str) -> None:
+        """No call may go there until `release`, whatever calls still in flight tell."""
+        self._open(why, math.inf, now=0.0)
+        self._probe = None
+
+    def release(self, why: str, *, now: float) -> None:
+        """End what `withhold` began: one call is let through first."""
+        if self._until == math.inf:
+            self._until = now
+            self._go(Health.PROBING, why)
 
     def on_withdrawn(self, attempt: str) -> None:
         """A call was cancelled before it told anything."""

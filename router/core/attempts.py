@@ -7,7 +7,7 @@ wrong, and no more often than the class allows. A budget over all requests keeps
 from __future__ import annotations
 
 from router.core.ticket import Ticket
-from router.domain.errors import BackendError
+from router.domain.errors import BackendError, Returned
 
 _SHARE = 0.2
 _BURST = 20.0
@@ -50,7 +50,8 @@ def next_step(
     `streamed` says that the pieces of an answer go out as they come."""
     if (streamed and ticket.first_token is not None) or not (error.retryable or error.code in _ELSEWHERE):
         return None
-    if ticket.attempts > ticket.request_class.max_retries:
+    is_returned = isinstance(error, Returned)
+    if ticket.attempts > ticket.request_class.max_retries and not is_returned:
         return None
     assert ticket.view is not None
     ticket.tried |= {ticket.view.deployment.name}
@@ -63,7 +64,7 @@ def next_step(
         wait = max(wait, error.retry_after_s or 0.0)
     if ticket.deadline is not None and now + wait >= ticket.deadline:
         return None
-    if wait > ticket.policy.bounds.queue_wait_s or not budget.take():
+    if wait > ticket.policy.bounds.queue_wait_s or not (is_returned or budget.take()):
         return None
     ticket.first_token = None
     return wait

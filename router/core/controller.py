@@ -20,6 +20,7 @@ from router.core.fleet import Fleet, Member
 from router.core.judging.judging import Judging, accounts
 from router.core.learned.learning import Learning
 from router.core.ledger import Permit
+from router.core.prefix.prompts import points
 from router.core.queueing.outlook import Outlook
 from router.core.rollouts.gate import Asked, Verdict
 from router.core.rollouts.rollouts import Rollouts
@@ -44,6 +45,7 @@ from router.domain.view import DeploymentView, ScrapedLoad
 from router.learning.ceiling import Ceilings
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
+from router.learning.variants.descent import descents
 from router.policy.diff import difference
 from router.policy.policy import Policy
 from router.policy.profiles import filled_in
@@ -112,6 +114,7 @@ class Controller:
     def _adopt(self) -> None:
         policy = self.policy
         self._weigher.forget()
+        self.qualities.descents = descents(policy.deployments)
         self.learning.hold(m.latency for m in self.fleet.members.values())
         self._admission = Admission(policy, self.rollouts, self.estimator)
         self.duals.adopt(policy, self.rollouts.classes())
@@ -258,8 +261,8 @@ class Controller:
             self.patience.on_gone(ticket, view.deployment, now=now)
         ticket.attempts += 1
         request_class, request = ticket.request_class, ticket.request
-        max_tokens = self._viewer.max_tokens(ticket, view.deployment.model)
-        filled = filled_in(ticket.parameters, request, view.deployment, max_tokens)
+        member, most = self.fleet.members[view.deployment.name], self._viewer.max_tokens(ticket, view.deployment.model)
+        filled = filled_in(ticket.parameters, request, view.deployment, most)
         attempt = Attempt(
             id=AttemptId(f"{decision.id}.{ticket.attempts}"),
             decision_id=decision.id,
@@ -274,8 +277,8 @@ class Controller:
             top_p=filled.top_p,
             top_k=filled.top_k,
             logprobs=ticket.checks is not None and asks_logprobs(ticket, view.deployment),
+            cache_after=points(ticket, member, now=now) if member.caches else (),
         )
-        member = self.fleet.members[view.deployment.name]
         permit = Permit(
             attempt,
             member,

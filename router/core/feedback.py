@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from router.core.capacity.shared import settle
 from router.core.controller import Controller
 from router.core.evidence import Remembered
 from router.core.ledger import Permit
+from router.core.prefix import prompts
 from router.core.rollouts.evidence import Met
 from router.core.ticket import Ticket
 from router.domain.deployment import Mode
@@ -56,6 +58,8 @@ class Feedback:
                 member.limit.observe_first_token(permit.attempt.started, inside=inside, now=now)
             if member.wait is not None:
                 member.wait.observe(observed - permit.predicted_ttft_s + permit.lane_wait_s, now=now)
+        if member.cache is not None:
+            prompts.on_first_token(ticket, permit, now=now)
         return self._controller.health(member)
 
     def on_tokens(self, permit: Permit, count: int, *, now: float) -> None:
@@ -73,16 +77,16 @@ class Feedback:
     ) -> list[Event]:
         """A call ended: the ledger closes, and latency, length, circuit and quota learn."""
         attempt, member, now = outcome.attempt, permit.member, outcome.ended
-        ticket.cost_usd += outcome.cost_usd
-        resized: list[Event] = []
+        ticket.pay(outcome.cost_usd, outcome.cost_source)
+        resized = settle(permit, outcome, refused=_was_refused(permit, outcome))
         member.account.close(permit)
         if permit.first_token is None and not permit.silent:
             member.scores.on_silent_end(permit, now - attempt.started)
         if ticket.request_class.budget.usd_per_day is not None:
             self._controller.spending.settle(ticket.request_class.name, outcome)
-        if member.quota is not None:
-            refused = attempt.request.input_tokens if _was_refused(outcome) else 0
-            member.quota.settle(permit.expected_tokens, outcome.output_tokens, refused_input=refused)
+        if permit.quota is not None:
+            refused = attempt.request.input_tokens if _was_refused(permit, outcome) else 0
+            permit.quota.settle(permit.expected_tokens, outcome.output_tokens, refused_input=refused)
         if outcome.ending is Ending.COMPLETED:
             self._learn(ticket, permit, outcome)
         elif _was_mute(permit, outcome):
@@ -93,10 +97,12 @@ class Feedback:
             if code == "throttled" and member.quota is not None:
                 moved = member.quota.on_throttled(now=now)
                 resized = [] if member.reserve is None else member.reserve.resized(moved)
-            if code in _TOO_MUCH or outcome.retry_after_s is not None:
+            is_quota = code == "throttled" and permit.allowance is not None
+            if not is_quota and (code in _TOO_MUCH or outcome.retry_after_s is not None):
                 resized += member.on_refused(now=now)
         else:
             member.circuit.on_withdrawn(attempt.id)
+        prompts.on_outcome(ticket, permit, outcome)
         if attempt.number == 1:
             self._controller.retries.on_first()
         ended = _ended(ticket, outcome, batch_wait_s, network_s)
@@ -126,6 +132,8 @@ class Feedback:
             return
         if permit.silent:
             took = now - attempt.started
+            if member.wait is not None and ticket.home is not None:
+                return
             if member.wait is not None:
                 member.wait.observe(took - permit.predicted_whole_s(tokens) + permit.lane_wait_s, now=now)
                 return
@@ -172,6 +180,7 @@ class Feedback:
             input_tokens=tokens,
             output_tokens=output,
             cost_usd=ticket.cost_usd,
+            cost_source=ticket.cost_source,
             baseline_cost_usd=reference.cost_usd(tokens, output) if reference is not None and answered else 0.0,
             met=met,
             slo_met=slo_met,
@@ -306,9 +315,9 @@ def _is_telling(ticket: Ticket, error: RouterError, now: float) -> bool:
     return is_silent or (objectives.e2e is not None and waited > objectives.e2e.threshold_s)
 
 
-def _was_refused(outcome: Outcome) -> bool:
-    """Whether a call failed before any of it was taken in."""
-    return outcome.ending is Ending.FAILED and outcome.first_token is None
+def _was_refused(permit: Permit, outcome: Outcome) -> bool:
+    """Whether a call was never made, or failed before any of it was taken in."""
+    return permit.is_unsent or (outcome.ending is Ending.FAILED and outcome.first_token is None)
 
 
 def _was_mute(permit: Permit, outcome: Outcome) -> bool:

@@ -7,19 +7,23 @@ from random import Random
 from typing import NamedTuple
 
 from router.control.advised_limit import AdvisedLimit
+from router.control.allowance import Allowance
 from router.control.batching import BatchTuner
 from router.control.capacity import Quota
 from router.control.circuit import Circuit
 from router.control.limits import COLD, KINDS, FixedLimit, Limit, Sight, Stand, TokenLimit
 from router.control.profiles import profile_for
+from router.control.prompt_cache import PromptCache
 from router.control.staleness import Staleness
 from router.core.capacity.reserve import Reserve, spills_to
+from router.core.capacity.shared import Shared, observed
 from router.core.ledger import Account, Permit
 from router.core.stability.scores import Scores
 from router.domain.control.stability import KnowledgeChanged
 from router.domain.deployment import Deployment, DeploymentName, Kind, Lane, LimitKind, Mode
 from router.domain.events import Event, LoadObserved
 from router.domain.view import DeploymentView, Load
+from router.learning.job_wait import JobWait
 from router.learning.lane_wait import PRIOR_SIGMA, LaneWait
 from router.learning.latency import BATCH_SIGMA, E2E_SIGMA, LatencyModel, Prospect, Residual
 from router.policy.meaning.fleet import keeps_learned
@@ -29,6 +33,8 @@ from router.stats.ewma import Ewma
 
 _WORK_HALF_LIFE_S = 120.0
 _TYPICAL_CONTEXT_TOKENS = 1000.0
+_JOBS_AT_ONCE = 10
+"""Full batch jobs that may wait or run where nothing says how many requests may."""
 _LONG_ANSWER = 3.0
 """Times the expected length: a silent call may only be writing a long answer."""
 
@@ -64,10 +70,18 @@ class Member:
         self.typical_work = Ewma(_WORK_HALF_LIFE_S, mean=0.0, weight=0.0)
         self.latency = LatencyModel(deployment.step or profile_for(deployment.model, deployment.tier))
         self.limit = _limit(deployment, bounds)
-        self.tokens = TokenLimit(deployment.name, deployment.limit.tokens)
-        self._reserve(deployment)
+        self.tokens = _token_limit(deployment)
+        self.quota = Quota(deployment.quota) if deployment.kind is Kind.PROVISIONED else None
+        self.reserve = None if self.quota is None else Reserve(deployment, self.quota)
+        self._may_learn_size()
+        self.allowance: Allowance | None = None
+        self.cache: PromptCache | None = None
+        self.caches: tuple[PromptCache, ...] = ()
+        """All of the fleet."""
         self._begin_lane(deployment.lane)
         self.batch = _tuner(deployment, bounds)
+        self.is_whole = deployment.kind in (Kind.BATCH, Kind.JOB)
+        """Whether an answer comes in one piece, with others."""
         self.spread = self.latency.spread(self._e2e_sigma)
         self.standing: Standing | None = None
         """What every request of one instant sees alike, while a window of them is decided."""
@@ -95,30 +109,35 @@ class Member:
         self.tokens.stated = deployment.limit.tokens
         if deployment.mode is not old.mode:
             self.price.put_in_force(is_advice=deployment.mode is Mode.ADVISE)
+            self.tokens = _token_limit(deployment)
             start = None if deployment.mode is Mode.ADVISE else self.limit.value
             self.limit = _limit(deployment, bounds, start)
+        elif deployment.mode is Mode.ADVISE:
+            written = _limit(deployment, bounds)
+            if (written.kind, written.value) != (self.limit.kind, self.limit.value):
+                self.limit = written
+            else:
+                self.limit.rebound(*_limit_bounds(deployment, bounds))
         elif deployment.limit.kind is old.limit.kind:
             self.limit.rebound(*_limit_bounds(deployment, bounds))
         else:
             self.limit = _limit(deployment, bounds, self.limit.value)
-        if deployment.quota != old.quota:
-            self._reserve(deployment)
-        elif self.reserve is not None:
-            self.reserve.deployment = deployment
+        if self.reserve is not None:
+            self.quota = self.reserve.quota if deployment.quota == old.quota else Quota(deployment.quota)
+            self.reserve.adopt(deployment, self.quota)
             self._may_learn_size()
         if deployment.batch != old.batch:
             self.batch = _tuner(deployment, bounds)
         elif self.batch is not None:
             self.batch.max_items = _most_items(deployment, bounds)
 
-    def _reserve(self, deployment: Deployment) -> None:
-        self.quota = Quota(deployment.quota) if deployment.kind is Kind.PROVISIONED else None
-        self.reserve = None if self.quota is None else Reserve(deployment, self.quota)
-        self._may_learn_size()
-
     def _begin_lane(self, lane: Lane) -> None:
         """Nothing is known of how long the lane keeps a call, so that its first token may come at any time."""
-        self.wait = LaneWait() if lane is Lane.FLEX else None
+        self.wait: LaneWait | JobWait | None = LaneWait() if lane is Lane.FLEX else None
+        if (job := self.deployment.job) is not None:
+            self.wait = JobWait(job.collect_s + job.typical_s)
+            self.latency.ttft = self.wait.residual
+            return
         if self.wait is not None:
             self.latency.ttft = Residual(PRIOR_SIGMA)
 
@@ -133,7 +152,11 @@ class Member:
         self.circuit.on_sent(permit.attempt.id, now=now)
         self.typical_work.update(view.work_s, now=now)
         if self.quota is not None:
+            permit.quota = self.quota
             self.quota.reserve(permit.attempt.request.input_tokens, view.output_tokens, now=now)
+        permit.cached_tokens = view.cached_tokens
+        if self.allowance is not None:
+            permit.reserve(self.allowance, now=now)
 
     def observe_gap(self, load: Load, window_s: float, tokens: int, prefill_tokens: int, *, now: float) -> None:
         """See `LatencyModel.observe_gap`; the limits see the pace of it."""
@@ -175,7 +198,7 @@ class Member:
         held = account.context_tokens + account.waiting_tokens
         moved = None if self.price.is_held else self.limit.update(self.latency, sight)
         updates = moved, self.tokens.beat(account.in_flight, held, now=now)
-        return [update for update in (*updates, aged) if update is not None]
+        return [*(update for update in (*updates, aged) if update is not None), *observed(self, now=now)]
 
     def _notice_age(self, now: float) -> KnowledgeChanged | None:
         """What is old is believed less: predictions are wider, and in the end slower."""
@@ -241,7 +264,12 @@ class Member:
         used = self.account.in_flight / self.limit.value
         if (tokens := self.tokens.value) is not None:
             used = max(used, (self.account.context_tokens + self.account.waiting_tokens) / tokens)
-        return used if self.quota is None else max(used, self.quota.saturation_ratio(now=now))
+        return used if self.sized is None else max(used, self.sized.saturation_ratio(now=now))
+
+    @property
+    def sized(self) -> Quota | Allowance | None:
+        """What bounds its tokens a minute."""
+        return self.allowance if self.quota is None else self.quota
 
 
 class Fleet:
@@ -250,6 +278,7 @@ class Fleet:
     def __init__(self, deployments: tuple[Deployment, ...], bounds: Bounds, rng: Random | None = None) -> None:
         self._rng = rng
         self.members = {d.name: Member(d, bounds, rng) for d in deployments}
+        self._shared = Shared()
         self.has_blind = False
         """Whether nothing is known any more of one of them."""
         self._appraise()
@@ -272,7 +301,9 @@ class Fleet:
         return {name: m.limited() for name, m in self.members.items() if m.batch is None}
 
     def _appraise(self) -> None:
-        """What each reserved token would cost where load spills to."""
+        """What each reserved token would cost where load spills to, and whether there are batch jobs."""
+        self._shared.hand_out(self.members.values())
+        self.has_jobs = any(m.deployment.job is not None for m in self.members.values())
         deployments = [m.deployment for m in self.members.values()]
         for member in self.members.values():
             if member.quota is not None:
@@ -280,6 +311,8 @@ class Fleet:
 
 
 def _limit_bounds(deployment: Deployment, bounds: Bounds) -> tuple[float, float]:
+    if deployment.job is not None:
+        return 1.0, float(deployment.max_in_flight or _JOBS_AT_ONCE * deployment.job.max_records)
     terms, high = deployment.limit, float(min(deployment.max_in_flight or bounds.limit_max, bounds.limit_max))
     if terms.kind is LimitKind.FIXED and terms.requests is not None:
         high = min(high, float(terms.requests))
@@ -289,7 +322,7 @@ def _limit_bounds(deployment: Deployment, bounds: Bounds) -> tuple[float, float]
 def _limit(deployment: Deployment, bounds: Bounds, start: float | None = None) -> Limit:
     """A limit that begins at `start`, else where the policy says, else where its kind does."""
     low, high = _limit_bounds(deployment, bounds)
-    if deployment.kind is Kind.BATCH:
+    if deployment.kind in (Kind.BATCH, Kind.JOB):
         return FixedLimit(high)
     terms = deployment.limit
     if terms.kind is LimitKind.FIXED:
@@ -297,6 +330,10 @@ def _limit(deployment: Deployment, bounds: Bounds, start: float | None = None) -
     begins = start or terms.requests or COLD.get(terms.kind)
     limit = KINDS[terms.kind](Stand(deployment.name, low=low, high=high, start=begins))
     return AdvisedLimit(limit, low, high) if deployment.mode is Mode.ADVISE else limit
+
+
+def _token_limit(deployment: Deployment) -> TokenLimit:
+    return TokenLimit(deployment.name, deployment.limit.tokens, is_advice=deployment.mode is Mode.ADVISE)
 
 
 def _tuner(deployment: Deployment, bounds: Bounds) -> BatchTuner | None:

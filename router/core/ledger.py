@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from router.control.allowance import Allowance, Reservation
+from router.control.capacity import Quota
 from router.domain.outcome import Attempt
 from router.domain.view import Load
 from router.stats.ewma import Rate
@@ -18,7 +20,7 @@ from router.stats.ewma import Rate
 if TYPE_CHECKING:
     from router.core.fleet import Member
 
-_PREFILL_WINDOW_S = 3.0
+_PREFILL_WINDOW_S = 2.0
 _GAP_TOKENS = 8
 _HISTORY = 256
 """Heartbeats of past in-flight counts, to compare late telemetry with what was in flight when it was taken."""
@@ -31,9 +33,13 @@ class Permit:
     """One attempt in flight. A `silent` one does not stream: nothing is heard of it before its end."""
 
     __slots__ = (
+        "allowance",
         "attempt",
+        "cached_tokens",
         "expected_tokens",
         "first_token",
+        "is_unsent",
+        "is_with_reader",
         "lane_wait_s",
         "mark_at",
         "mark_prefilled",
@@ -43,6 +49,8 @@ class Permit:
         "overtaken",
         "predicted_tpot_s",
         "predicted_ttft_s",
+        "quota",
+        "reservation",
         "silent",
         "spread",
         "stalled_s",
@@ -64,29 +72,47 @@ class Permit:
         self.lane_wait_s = 0.0 if member.wait is None else member.wait.typical_s
         """What of the predicted TTFT is the wait of a lane."""
         self.spread = member.spread
-        self.silent = not attempt.stream or member.batch is not None
+        self.silent = not attempt.stream or member.is_whole
         self.predicted_ttft_s = predicted_ttft_s
         self.predicted_tpot_s = predicted_tpot_s
         self.expected_tokens = expected_tokens
+        self.quota: Quota | None = None
+        """Where its tokens were reserved."""
+        self.allowance: Allowance | None = None
+        self.reservation: Reservation | None = None
+        self.cached_tokens = 0.0
+        """That were expected to be read from a prompt cache."""
         self.stalled_s = 0.0
         """Seconds that the reader of the answer kept us waiting."""
+        self.is_with_reader = False
+        """Whether the reader is being given a piece: until it has it no other is asked for."""
         self.overtaken = False
         """Whether a call that was sent later spoke first."""
+        self.is_unsent = False
+        """Whether it was given back before the call was made."""
         self.first_token: float | None = None
         self.tokens = 0
         self.mark_at = 0.0
         self.mark_tokens = 0
         self.mark_prefilled = 0
 
+    def reserve(self, allowance: Allowance, *, now: float) -> None:
+        """Take what the call reserves of its account's quota."""
+        attempt = self.attempt
+        bound = attempt.request.max_tokens or attempt.max_tokens
+        self.allowance = allowance
+        self.reservation = allowance.reserve(allowance.asked(attempt.request.input_tokens, bound), now=now)
+
     @property
     def decodes_unheard(self) -> bool:
         """Whether it counts as decoding from the start: its prompt's end will not be heard."""
-        return self.silent and self.member.batch is None
+        return self.silent and not self.member.is_whole
 
-    def stall(self, seconds: float) -> None:
+    def stall(self, seconds: float, *, now: float) -> None:
         """The reader took this long over a piece: it says nothing about the deployment."""
         self.stalled_s += seconds
         self.mark_at += seconds
+        self.member.account.heard_at = now
 
     def excused_s(self, times: float) -> float:
         """Seconds of silence that a load or an answer `times` as long as expected explains, at the usual speed of the
@@ -137,7 +163,7 @@ class Account:
         self.prefilled = 0
         self.progress_at = 0.0
         self.heard_at = -math.inf
-        """When a token last came."""
+        """When a token last came, or a reader was ready for the next."""
         self.prefill_rate = Rate(_PREFILL_WINDOW_S)
         self.outside = 0.0
         """Sequences of others that scraped load shows and we did not send."""
@@ -241,8 +267,9 @@ class Account:
         self.outside += _OUTSIDE_SHARE * (max(sequences - own, 0) - self.outside)
 
     def silent_s(self, now: float) -> float:
-        """For how long calls that stream have been silent, all of them; 0 where there are none."""
-        oldest = next((p for p in self.permits.values() if not p.silent), None)
+        """For how long calls that stream have been silent, all of them; 0 where there are none. One whose reader is
+        slow is not."""
+        oldest = next((p for p in self.permits.values() if not p.silent and not p.is_with_reader), None)
         return 0.0 if oldest is None else now - max(self.heard_at, oldest.attempt.started)
 
     def overdue(self) -> Iterable[Permit]:

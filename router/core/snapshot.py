@@ -13,6 +13,7 @@ from router.core.spending.account import Books
 from router.domain.deployment import DeploymentName
 from router.domain.errors import RouterError
 from router.domain.learned import BeliefsWidened, LearningFrozen, Part
+from router.learning.job_wait import JobWait
 from router.learning.quality import QualityModel
 
 _MOST_SEEN = 10**15
@@ -43,6 +44,8 @@ class Snapshot(Struct, frozen=True):
     judges: Table = {}
     reserves: Table = {}
     """Tokens a minute in and out of reserved capacity that nobody states."""
+    waits: Table = {}
+    """How long batch jobs took, by deployment."""
     lineage: Lineage | None = None
 
 
@@ -77,7 +80,8 @@ def current(controller: Controller, *, at: float) -> Snapshot:
         paces=controller.duals.paces.state(),
         frozen=tuple(sorted(learning.frozen)),
         judges=controller.judging.docket.state(),
-        reserves={n: m.quota.state() for n, m in members.items() if m.quota is not None and m.quota.is_learned},
+        reserves={n: m.sized.state() for n, m in members.items() if m.sized is not None and m.sized.is_learned},
+        waits={n: m.wait.state() for n, m in members.items() if isinstance(m.wait, JobWait) and m.wait.state()},
     )
     seen = {"feedback": controller.qualities.observations, "calls": controller.lengths.observations}
     return signed(taken, learning.parent, learning.steps, estimator=learning.estimator, seen=seen)
@@ -211,9 +215,17 @@ def take_up(controller: Controller, snapshot: Snapshot) -> None:
             floor.value = min(max(value, 0.0), floor.high)
     for name, sizes in snapshot.reserves.items():
         member = controller.fleet.members.get(DeploymentName(name))
-        if member is not None and member.quota is not None and member.quota.learns:
-            member.quota.restore(*sizes)
+        if member is not None and member.sized is not None and member.sized.learns:
+            member.sized.restore(*sizes)
+    _take_up_waits(controller, snapshot.waits)
     for name, value in snapshot.capacity.items():
         member = controller.fleet.members.get(DeploymentName(name))
         if member is not None:
             member.price.integral = min(max(value, 0.0), member.price.high)
+
+
+def _take_up_waits(controller: Controller, waits: Table) -> None:
+    for name, jobs in waits.items():
+        member = controller.fleet.members.get(DeploymentName(name))
+        if member is not None and isinstance(member.wait, JobWait):
+            member.wait.restore(jobs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from router.complexity.estimator import Scored
 from router.core.rollouts.placed import Placed
 from router.core.rollouts.trial import STABLE
+from router.domain.aws.prefix import Cut
 from router.domain.decision import Decision
 from router.domain.request import Request
 from router.domain.slo import Parameters
@@ -26,7 +27,9 @@ class Ticket:
     """What the controller remembers of a request between its calls. `policy` is the snapshot it began with, `asking`
     the deployments about whose answer it is worth asking whom the sender names; `doubted`: a check spoke against the
     answer that the sender gets. `parameters` fill in where the request is silent; `pace` is of a class with a mean
-    budget, from its first decision on."""
+    budget, from its first decision on; `cuts` are where its prompt can be cut for a cache, once somebody has asked.
+    `home`: the deployment whose batch job has the request since an earlier life of the process, and what was forced
+    before it was held to that."""
 
     __slots__ = (
         "aim",
@@ -35,7 +38,9 @@ class Ticket:
         "attempts",
         "began",
         "checks",
+        "cost_source",
         "cost_usd",
+        "cuts",
         "deadline",
         "decision",
         "doubted",
@@ -47,6 +52,7 @@ class Ticket:
         "floor_counted",
         "forced",
         "held_since",
+        "home",
         "kept",
         "lengths",
         "looked",
@@ -81,11 +87,10 @@ class Ticket:
     ) -> None:
         self.request = self.original = request
         """As it is sent on; `original` is as it came."""
-        self.request_class = placed.request_class
+        self.request_class, self.policy = placed.request_class, placed.policy
         self.scored = scored
         self.ease = scored.ease()
         """How easy the request is for all models alike, in log odds."""
-        self.policy = placed.policy
         self.arm, self.evidence, self.shadow = placed.arm, placed.evidence, placed.shadow
         self.forced = forced
         self.deadline = deadline
@@ -97,23 +102,22 @@ class Ticket:
         """Fixed by the sender or the class; `None` where it is learned by model, or nothing bounds the answer."""
         self.qualities: dict[str, tuple[float, float]] = {}
         self.lengths: dict[str, float] = {}
-        self.looked = False
+        self.looked = self.queued = False
         self.floor_counted: tuple[float, float] | None = None
         self.decision: Decision | None = None
         self.view: DeploymentView | None = None
         self.tried: frozenset[str] = frozenset()
-        self.attempts = 0
-        self.cost_usd = 0.0
+        self.attempts, self.cost_usd, self.cost_source = 0, 0.0, ""
         self.first_sent: float | None = None
         self.first_token: float | None = None
         self.first_queue_s = self.queue_s = 0.0
-        self.queued = False
         self.began = request.arrived
         """When the time of its objectives began to run, as far as decisions go: waiting for a budget is left out. What
         is measured and judged counts from arrival."""
         self.held_since: float | None = None
         """Since when nothing but the budget of the day keeps it."""
         self.kept: Kept | None = None
+        self.home: tuple[str, str | None] | None = None
         self.checks: Checks | None = None
         """What its answer will be checked for; `None` where it will not, or has been."""
         self.asking: frozenset[str] = frozenset()
@@ -121,6 +125,7 @@ class Ticket:
         self.shifts: dict[str, float] = {}
         """By model, how far a checked answer moved the log odds of what another would be like."""
         self.pace: Pace | None = None
+        self.cuts: tuple[Cut, ...] | None = None
         self.shaped: tuple[tuple[str, int], ...] = ()
         """What was changed in the request before it is sent on, and the input tokens that it saves."""
 
@@ -139,6 +144,12 @@ class Ticket:
     def weight(self) -> float:
         """Of its tenant, where tenants compete."""
         return self.policy.tenants.get(self.request.tenant, 1.0)
+
+    def pay(self, usd: float, source: str) -> None:
+        """A call of it cost this much, at prices from `source`."""
+        self.cost_usd += usd
+        if usd:
+            self.cost_source = source
 
     def on_sent(self, now: float) -> None:
         """A call goes out."""

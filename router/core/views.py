@@ -7,12 +7,14 @@ import math
 from msgspec import Struct
 from msgspec.structs import replace
 
+from router.control.allowance import Allowance
 from router.core.fleet import Member, Standing
+from router.core.prefix.prompts import expected_tokens
 from router.core.ticket import Ticket
 from router.domain.deployment import Mode
 from router.domain.view import DeploymentView, Load
 from router.learning.ceiling import Ceilings
-from router.learning.latency import BATCH_SIGMA, E2E_SIGMA
+from router.learning.latency import BATCH_SIGMA, E2E_SIGMA, Prospect
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
 from router.learning.verify.evidence import CheckModel
@@ -94,9 +96,13 @@ class Viewer:
         p_adequate, p_low = ticket.qualities.get(model) or self._quality(ticket, member)
         output = ticket.lengths.get(model) or self.length(ticket, model)
         load, prospect = member.standing or self._standing(member, now)
+        cached = 0.0 if member.cache is None else expected_tokens(ticket, member.cache, now=now)
         if prospect is not None:
             ttft, tpot = prospect.predict(tokens, output)
             work = member.latency.work_s(tokens, output)
+            if cached:
+                aim = replace(aim, input_tokens=max(tokens - int(cached), 1))
+                ttft, work = _of_rest(member, prospect, aim.input_tokens, output)
             if member.wait is not None:
                 ttft += member.wait.typical_s
         else:
@@ -105,12 +111,14 @@ class Viewer:
         p_slo, pressure = _promises(member, aim, ttft, tpot, e2e)
         if prospect is None or member.wait is not None:
             p_slo, pressure = _eased(member, p_slo, pressure, now)
-        typical, quota = member.typical_work.mean, member.quota
-        has_room = fits = True
-        bid_usd = 0.0
+            if deployment.job is not None:
+                p_slo = _of_job(ticket, aim, p_slo)
+        typical, quota, has_room, fits, bid_usd = member.typical_work.mean, member.quota, True, True, 0.0
         if quota is not None:
             has_room, fits = quota.has_room(tokens, output, now=now), quota.fits(tokens, output)
             bid_usd = quota.bid_usd(tokens, output, now=now)
+        elif member.allowance is not None:
+            has_room, fits = _allowed(member.allowance, tokens, self.max_tokens(ticket, model), now)
         return DeploymentView(
             deployment,
             member.circuit.blocked(now=now) or "",
@@ -123,7 +131,7 @@ class Viewer:
             tpot,
             e2e,
             p_slo,
-            deployment.price.cost_usd(tokens, output),
+            deployment.price.cost_usd(tokens, output, cached),
             work,
             pressure,
             member.price.value(pressure) * (work / typical if typical > 0.0 else 1.0),
@@ -133,6 +141,7 @@ class Viewer:
             model in self._qualities.fallen,
             bid_usd,
             member.tokens.value,
+            cached,
         )
 
     def _standing(self, member: Member, now: float) -> Standing:
@@ -140,7 +149,7 @@ class Viewer:
         account, latency = member.account, member.latency
         pace = latency.prefill_pace_s(account.decoding, account.context_tokens) if account.waiting else 0.0
         load = account.load(now, pace)
-        standing = load, None if member.batch is not None else latency.prospect(load, account.prefill_rate.at(now))
+        standing = load, None if member.is_whole else latency.prospect(load, account.prefill_rate.at(now))
         if self.is_still:
             member.standing = standing
         return standing
@@ -153,10 +162,24 @@ class Viewer:
         return replace(view, p_slo=p_slo, pressure=pressure)
 
 
+def _allowed(allowance: Allowance, input_tokens: int, max_tokens: int | None, now: float) -> tuple[bool, bool]:
+    """Whether the account may make such a call now, and whether ever."""
+    asked = allowance.asked(input_tokens, max_tokens)
+    return allowance.has_room(asked, now=now), allowance.fits(asked)
+
+
+def _of_rest(member: Member, prospect: Prospect, input_tokens: int, output_tokens: float) -> tuple[float, float]:
+    """TTFT and work where the rest of the prompt is read from a cache."""
+    return prospect.predict(input_tokens, output_tokens)[0], member.latency.work_s(input_tokens, output_tokens)
+
+
 def _of_batch(member: Member, load: Load, now: float) -> tuple[float, float, float]:
-    """Of a batch endpoint: seconds to the answer, which comes whole; no TPOT; one request's share of a full batch."""
+    """Of a batch endpoint or a lane of jobs: seconds to the answer, which comes whole; no TPOT; one request's share of
+    a full batch (a job takes nothing that we have)."""
     tuner = member.batch
-    assert tuner is not None
+    if tuner is None:
+        assert member.wait is not None
+        return member.wait.typical_s, 0.0, 0.0
     return tuner.wait_s(load.waiting_sequences, now=now), 0.0, tuner.expected_s(1) / tuner.max_items
 
 
@@ -165,6 +188,13 @@ def _eased(member: Member, p_slo: float, pressure: float, now: float) -> tuple[f
     if member.batch is not None and not member.account.permits and member.batch.curve.is_unheard(now):
         p_slo, pressure = max(p_slo, _WORTH_ASKING), 0.0
     return p_slo, pressure if member.wait is None else 0.0
+
+
+def _of_job(ticket: Ticket, aim: Aim, p_slo: float) -> float:
+    """Nobody is put off for hours who does not say how long it may take; whose job is under way stays with it."""
+    if ticket.home is not None:
+        return 1.0
+    return 0.0 if aim.whole_left_s is None and aim.ttft_left_s is None else p_slo
 
 
 def aim_of(ticket: Ticket, now: float, after_s: float = 0.0) -> Aim:

@@ -16,7 +16,7 @@ from router.domain.decision import Candidate, Exclusion
 from router.domain.request import Capability
 from router.domain.view import DeploymentView
 from router.routing.fallback import earliest
-from router.routing.filters import Filter, bar, biting
+from router.routing.filters import Filter, bar, biting, has_hours
 from router.routing.need import Need
 from router.routing.profile import Profile
 
@@ -68,6 +68,8 @@ class Weigher:
         that presses on their capacity."""
         profile, now = self._profile, need.now
         filters = biting(profile.filters, need)
+        if self._fleet.has_jobs:
+            filters = (*filters, has_hours)
         see, score, aim = self._viewer.view, profile.scorer, aim_of(ticket, now)
         members, barred = self.scope(ticket)
         views: list[DeploymentView] = []
@@ -86,7 +88,8 @@ class Weigher:
             if observe and (why is None or why.code == "at_limit"):
                 load = view.load  # what is idle is not scarce, however slow it is
                 member.price.observe(view.pressure if load.sequences or load.waiting_sequences else 0.0)
-                worth = duty * view.p_adequate - usd_price * (view.cost_usd + view.bid_usd)
+                in_time = view.p_slo if member.wait is not None else 1.0  # replicas make no lane sooner
+                worth = duty * view.p_adequate * in_time - usd_price * (view.cost_usd + view.bid_usd)
                 if worth > most:
                     wanted, most = view, worth
         if wanted is not None:

@@ -34,6 +34,8 @@ class Terms(Struct, frozen=True, gc=False):
     cascade: float = 0.0
     p_adequate_low: float | None = None
     """Lower bound of P(adequate), by which exploration is allowed; `None` in older logs."""
+    cached_tokens: float = 0.0
+    """Input tokens that were expected to be read from a prompt cache."""
 
 
 class Spread(Struct, frozen=True, gc=False, array_like=True):
@@ -109,3 +111,5 @@ class Decision(Struct, frozen=True):
     """Since arrival, spent from every objective."""
     deadline_s: float | None = None
     """From arrival, where the sender brought a deadline of its own."""
+    parent: str = ""
+    """Id of the request that this one is a part of; `request_id` ends in its number, or in `merge`."""

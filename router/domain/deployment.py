@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
 from msgspec import Struct
 
+from router.domain.aws.job import JobTerms
+from router.domain.aws.terms import AwsTerms
 from router.domain.request import Capability
+
+if TYPE_CHECKING:
+    from router.domain.outcome import Usage
 
 DeploymentName = NewType("DeploymentName", str)
 
@@ -23,29 +28,37 @@ class Kind(StrEnum):
     """How a deployment takes work.
 
     `continuous` joins requests step by step (vLLM, on-demand APIs), `batch` takes one formed batch at a time,
-    `provisioned` is reserved capacity paid by the hour and bounded by tokens a minute.
+    `provisioned` is reserved capacity paid by the hour and bounded by tokens a minute, `job` collects requests that
+    have hours into batch jobs.
     """
 
     CONTINUOUS = "continuous"
     BATCH = "batch"
     PROVISIONED = "provisioned"
+    JOB = "job"
 
 
 class Lane(StrEnum):
     """At which service tier a deployment is called: the same model, sooner and dearer or later and cheaper.
 
-    `priority` and `flex` are asked for by name where the backend knows them, `default` by silence. `provisioned` and
-    `batch` are what deployments of those kinds are in anyway.
+    `priority`, `flex` and `reserved` (Bedrock's tokens a minute by the month) are asked for by name where the backend
+    knows them, `default` by silence. `provisioned` and `batch` are what deployments of those kinds are in anyway.
     """
 
     PRIORITY = "priority"
     DEFAULT = "default"
     PROVISIONED = "provisioned"
     FLEX = "flex"
+    RESERVED = "reserved"
     BATCH = "batch"
 
 
-LANE_OF = {Kind.CONTINUOUS: Lane.DEFAULT, Kind.BATCH: Lane.BATCH, Kind.PROVISIONED: Lane.PROVISIONED}
+LANE_OF = {
+    Kind.CONTINUOUS: Lane.DEFAULT,
+    Kind.BATCH: Lane.BATCH,
+    Kind.PROVISIONED: Lane.PROVISIONED,
+    Kind.JOB: Lane.BATCH,
+}
 """The lane of a deployment that names none."""
 
 
@@ -80,22 +93,51 @@ class Sampling(StrEnum):
 
 
 class Price(Struct, frozen=True):
-    """USD per million tokens, and per hour for reserved capacity (paid whether used or not)."""
+    """USD per million tokens, and per hour for reserved capacity (paid whether used or not).
+
+    Tokens read from and written to a prompt cache have their own prices; `None`: as input. `source` says where the
+    figures are from.
+    """
 
     input_usd_per_mtok: float
     output_usd_per_mtok: float
     hourly_usd: float = 0.0
+    cache_read_usd_per_mtok: float | None = None
+    cache_write_usd_per_mtok: float | None = None
+    source: str = "policy"
 
-    def cost_usd(self, input_tokens: float, output_tokens: float) -> float:
-        """Dollars for one call's tokens."""
-        return (input_tokens * self.input_usd_per_mtok + output_tokens * self.output_usd_per_mtok) * 1e-6
+    def cost_usd(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0.0) -> float:
+        """Dollars for one call's tokens, so many of the input read from a cache."""
+        usd = input_tokens * self.input_usd_per_mtok + output_tokens * self.output_usd_per_mtok
+        if cached_tokens and self.cache_read_usd_per_mtok is not None:
+            usd += cached_tokens * (self.cache_read_usd_per_mtok - self.input_usd_per_mtok)
+        return usd * 1e-6
+
+    def cost_of(self, usage: Usage) -> float:
+        """Dollars for one call's tokens, those read from and written to a cache at their own prices."""
+        usd = self.cost_usd(usage.input_tokens, usage.output_tokens)
+        plain, read, write = self.input_usd_per_mtok, self.cache_read_usd_per_mtok, self.cache_write_usd_per_mtok
+        if usage.cached_tokens and read is not None:
+            usd += usage.cached_tokens * (read - plain) * 1e-6
+        if usage.cache_written_tokens and write is not None:
+            usd += usage.cache_written_tokens * (write - plain) * 1e-6
+        return max(usd, 0.0)
+
+
+class ServedPrice(Struct, frozen=True):
+    """What a call costs that is `served` otherwise than asked: in a service tier, at a latency, or by the model that a
+    prompt router chose (its plain name)."""
+
+    served: str
+    price: Price
 
 
 class StepProfile(Struct, frozen=True):
     """Seconds of one server step: `base + per_sequence*B + per_context_token*ctx + per_prefill_token*P`.
 
     B sequences decode with ctx context tokens in all while P prompt tokens are taken in (Sarathi-Serve's chunked
-    prefill; constants fitted per model, see `router.control.profiles`).
+    prefill; constants fitted per model, see `router.control.profiles`). `first_s` comes before each first token and is
+    in no step: the network, a gateway.
     """
 
     base_s: float
@@ -104,6 +146,7 @@ class StepProfile(Struct, frozen=True):
     per_prefill_token_s: float
     step_token_budget: int = 2048
     source: str = "prior"
+    first_s: float = 0.0
 
 
 class BatchProfile(Struct, frozen=True):
@@ -144,6 +187,7 @@ class Address(Struct, frozen=True):
     api_key_env: str | None = None
     ca_file: str | None = None
     api_key_file: str | None = None
+    aws: AwsTerms | None = None
 
 
 class Deployment(Struct, frozen=True):
@@ -174,3 +218,7 @@ class Deployment(Struct, frozen=True):
     lane: Lane = Lane.DEFAULT
     mode: Mode = Mode.ACT
     """Of its limit and its capacity price."""
+    served_prices: tuple[ServedPrice, ...] = ()
+    """What else its calls may be served as, where that costs something else."""
+    job: JobTerms | None = None
+    """How its batch jobs are made, where it has such."""

@@ -9,13 +9,15 @@ RouterError
 ├── Rejected           never queued (admission): answered at once
 ├── Expired            its deadline passed
 ├── Evicted            pushed out of the queue by something more urgent
+├── Cancelled          taken back by its sender, queued or under way
 └── BackendError       one attempt failed
     ├── Throttled      the account or deployment is over its rate (429)
     ├── Overloaded     the server is busy (503) or warming up
     ├── TimedOut       connect, first_token, gap or deadline
     ├── Refused        the backend says the request itself is wrong: not retried
     ├── Unreachable    no connection
-    └── ProtocolError  it answered nonsense, or broke off in mid-stream
+    ├── ProtocolError  it answered nonsense, or broke off in mid-stream
+    └── Returned       a batch lane gave it back before it was answered: it goes elsewhere
 
 `code` is stable: a metric label and the wire value; `codes` lists every more precise one an instance of the
 class may carry. `retryable` is about the same request, later or elsewhere.
@@ -151,6 +153,13 @@ class Evicted(RouterError):
     retryable = True
 
 
+class Cancelled(RouterError):
+    """Its sender took it back, over a queue: who asks over HTTP hangs up, and reads no answer."""
+
+    code = "cancelled"
+    http_status = 499
+
+
 class BackendError(RouterError):
     """One attempt failed."""
 
@@ -165,6 +174,12 @@ class Throttled(BackendError):
     code = "throttled"
     http_status = 429
     openai_type = "rate_limit_error"
+
+    @property
+    def short_of(self) -> str | None:
+        """`requests` or `tokens`, where the backend says of which there were too many."""
+        said = self.message.lower()
+        return next((what for what in ("tokens", "requests") if f"too many {what}" in said), None)
 
 
 class Overloaded(BackendError):
@@ -205,3 +220,12 @@ class ProtocolError(BackendError):
 
     code = "protocol_error"
     http_status = 502
+
+
+class Returned(BackendError):
+    """A lane of batch jobs gave the request back: too few came for a job, its slack ran out, or its job or record
+    failed. Nobody is overloaded by that: it costs no retry."""
+
+    code = "batch_too_few"
+    codes = ("batch_late", "batch_failed", "batch_record_failed")
+    http_status = 503

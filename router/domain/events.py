@@ -57,7 +57,8 @@ class AttemptEnded(Event, frozen=True):
 
 
 class RequestEnded(Event, frozen=True):
-    """A request is answered or has failed for good. `met` has one entry for each objective of the class."""
+    """A request is answered or has failed for good. `met` has one entry for each objective of the class, `p_adequate`
+    is of the model that answered; `answer_cost_usd` is of its call, `cost_source` where the prices are from."""
 
     request: Request
     request_class: str
@@ -82,9 +83,8 @@ class RequestEnded(Event, frozen=True):
     at: float
     arm: str = ""
     p_adequate: float | None = None
-    """Calibrated P(adequate) of the model that answered, where one did."""
     answer_cost_usd: float = 0.0
-    """What of `cost_usd` the call cost that answered; the others are told as they end."""
+    cost_source: str = ""
 
 
 class FeedbackReceived(Event, frozen=True):
@@ -339,8 +339,8 @@ class QueueObserved(Event, frozen=True):
 class IngressEvent(Event, frozen=True):
     """Something at the door. `what`: connected, disconnected, redelivered, duplicate, dead_letter, paused, resumed,
     replied, recovered, cut_call, client_gone, invalid, conflict, refused (the broker will not take a publish),
-    feedback_unknown, verdict_missing, verdict_unknown, journal_failed. `seconds` is how long it took where that is
-    known: for `replied`, from the end of the answer to its last byte handed over (the reply phase)."""
+    feedback_unknown, verdict_missing, verdict_unknown, cancelled (by the sender), cancel_unknown, journal_failed.
+    `seconds` is known for `replied`: from the end of the answer to its last byte handed over (the reply phase)."""
 
     source: str
     what: str

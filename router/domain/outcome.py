@@ -13,6 +13,9 @@ from router.domain.request import Request
 
 AttemptId = NewType("AttemptId", str)
 
+PAID_BEFORE = "paid_before"
+"""`Delta.served_as` of an answer whose cost is in the books already."""
+
 
 class Attempt(Struct, frozen=True):
     """One call to one backend. `stream` says whether to ask upstream for a stream (measured, even if the
@@ -32,14 +35,24 @@ class Attempt(Struct, frozen=True):
     top_k: int | None = None
     logprobs: bool = False
     """Whether to ask for the probability of each token though the sender does not."""
+    due: float | None = None
+    """When the whole answer should be there, where the call may wait for a batch job."""
+    leave_at: float | None = None
+    """When it must leave that job for another deployment to be in time."""
+    request_class: str = ""
+    """Whose money pays for that job's answer, should it come too late."""
+    cache_after: tuple[int, ...] = ()
+    """Where its prompt is cut for the service to keep what comes before, see `domain.aws.prefix.Cut.messages`."""
 
 
 class Usage(Struct, frozen=True):
-    """Tokens as the backend counted them. `cached_tokens` is part of `input_tokens`."""
+    """Tokens as the backend counted them. `cached_tokens` (read from a prompt cache) and `cache_written_tokens` are
+    parts of `input_tokens`."""
 
     input_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    cache_written_tokens: int = 0
 
 
 class Delta(Struct, frozen=True):
@@ -55,6 +68,8 @@ class Delta(Struct, frozen=True):
     usage: Usage | None = None
     whole: bool = False
     served_model: str | None = None
+    served_as: str | None = None
+    """Service tier or latency that the backend says it served at, where it says so: what was asked for may not be."""
 
 
 class Ending(StrEnum):
@@ -75,11 +90,21 @@ class Outcome(Struct, frozen=True):
     input_tokens: int
     output_tokens: int
     cost_usd: float
-    cost_source: str = "price"
+    cost_source: str = "policy"
+    """Where the prices are from that made `cost_usd`."""
     finish_reason: str | None = None
     served_model: str | None = None
     error_code: str | None = None
     retry_after_s: float | None = None
+    served_otherwise: str | None = None
+    """What it was served as instead of what was asked for."""
+    served_as: str | None = None
+    """The service tier, latency or variant of an endpoint that the backend says answered, asked for or not."""
+    cached_tokens: int = 0
+    cache_written_tokens: int = 0
+    """Both parts of `input_tokens`."""
+    short_of: str | None = None
+    """Of what the backend said there was too much when it throttled: requests, tokens, or `None`."""
 
     @property
     def tpot_s(self) -> float | None:
@@ -105,6 +130,8 @@ class Receipt(Struct, frozen=True):
     complexity: float | None = None
     ttft_s: float | None = None
     queue_s: float = 0.0
+    cost_source: str = ""
+    """Where the prices are from that make `cost_usd`; empty where nothing was paid."""
     cache: str = ""
     """`hit` or `joined` where the answer was made for an earlier request; empty where it was made for this one."""
 
@@ -119,3 +146,5 @@ class Reply(Struct, frozen=True):
     created: int
     finish_reason: str | None = None
     """As the backend gave it."""
+    report: bytes = b""
+    """JSON of what became of each part, where the request had parts."""

@@ -60,5 +60,9 @@ class Request(Struct, frozen=True):
     attributes: tuple[tuple[str, str], ...] = ()
     verify: bytes = b""
     """JSON of what the sender says of how to check the answer; empty where it says nothing."""
+    subqueries: bool = False
+    """Whether it lists parts that are to be answered each by itself."""
+    parent: str = ""
+    """Id of the request that this one is a part of, or merges the parts of."""
     attempts_before: int = 0
     """Calls that an earlier life of the process made for this request and a crash cut off."""

@@ -69,3 +69,5 @@ class DeploymentView(Struct, frozen=True, gc=False):
     """What the reserved tokens that the request would use are worth to those who come next; 0 where none are."""
     token_limit: float | None = None
     """Tokens that may be held there at once; `None` where no bound is known."""
+    cached_tokens: float = 0.0
+    """Input tokens that are expected to be read from its prompt cache."""

@@ -1,6 +1,6 @@
 """The OpenAI-compatible front door.
 
-POST /v1/chat/completions goes straight to its route, everything else takes the way through Starlette.
+POST /v1/chat/completions and /v1/fanout go straight to their route, everything else takes the way through Starlette.
 Loopback unless told otherwise. Keys, where there are any, guard /v1/*; metrics and health stay open.
 """
 
@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from router.ingress.http_admin import CHAT_PATH, AdminRoutes, DecisionPage, MetricsPage, PolicyPage
 from router.ingress.http_answers import Receive, Scope, Send
-from router.ingress.http_chat import ChatOptions, ChatRoute
+from router.ingress.http_chat import FANOUT_PATH, ChatOptions, ChatRoute
 from router.ingress.http_server import HttpServer
 from router.ports.dispatch import Dispatch, EventSink
 from router.ports.learned import LearnedState
@@ -66,7 +66,7 @@ class HttpIngress:
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI application."""
-        if scope["path"] == CHAT_PATH and scope["method"] == "POST":
+        if scope["path"] in (CHAT_PATH, FANOUT_PATH) and scope["method"] == "POST":
             await self._chat(scope, receive, send)
         else:
             await self._rest(scope, receive, send)

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from router.domain.errors import RequestError, RouterError
 from router.ingress.admin.learned import LearnedRoutes
 from router.ingress.http_answers import HangUpError, check_key, error_headers, read_limited, status_of
+from router.ingress.http_chat import FANOUT_PATH
 from router.ports.dispatch import Dispatch
 from router.ports.learned import LearnedState
 from router.wire.openai import error_body
@@ -70,9 +71,10 @@ class AdminRoutes:
         self._created = int(started_at)
 
     def app(self, chat: ASGIApp) -> Starlette:
-        """The application. The chat route stands in it too, so that a wrong method there gets its 405."""
+        """The application. The chat routes stand in it too, so that a wrong method there gets its 405."""
         routes = [
             Route(CHAT_PATH, chat, methods=["POST"]),
+            Route(FANOUT_PATH, chat, methods=["POST"]),
             Route("/v1/models", self.models),
             Route("/v1/models/{name:path}", self.model),
             Route("/v1/feedback", self.feedback, methods=["POST"]),

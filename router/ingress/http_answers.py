@@ -73,9 +73,9 @@ def header_value(text: str) -> bytes:
     return ascii(text)[1:-1].encode()
 
 
-def receipt_headers(receipt: Receipt, *, debug: bool) -> Headers:
-    """The `x-router-*` headers of an answer."""
-    fields = receipt_fields(receipt)
+def receipt_headers(receipt: Receipt, *, debug: bool, is_opening: bool = False) -> Headers:
+    """The `x-router-*` headers of an answer, or of a stream that begins."""
+    fields = receipt_fields(receipt, is_opening=is_opening)
     if debug:
         fields += debug_fields(receipt)
     return [(b"x-router-" + name.encode(), header_value(value)) for name, value in fields]

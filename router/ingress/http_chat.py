@@ -1,4 +1,4 @@
-"""The hot route, POST /v1/chat/completions, as raw ASGI."""
+"""The hot route, POST /v1/chat/completions, as raw ASGI; and /v1/fanout, which is another spelling of it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ from router.ingress.http_server import CONNECTION
 from router.ports.dispatch import Dispatch, EventSink
 from router.wire import sse
 from router.wire.openai import Envelope, completion_body, read_request
+from router.wire.openai.fanout.asked import from_short
 from router.wire.openai.stream import ChunkWriter
 
+FANOUT_PATH = "/v1/fanout"
 _log = structlog.get_logger("router.ingress.http")
 _ID_CHARS = 128
 """Longest `x-request-id` that is taken over."""
@@ -82,12 +84,15 @@ class _StreamAnswer:
 
     async def begin(self, receipt: Receipt) -> None:
         """Send status and headers."""
+        await self._open(receipt, is_opening=True)
+
+    async def _open(self, receipt: Receipt, *, is_opening: bool) -> None:
         self._writer = ChunkWriter(self._request, receipt, int(self._request.at))
         headers = [
             (b"content-type", b"text/event-stream; charset=utf-8"),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
-            *receipt_headers(receipt, debug=self._debug),
+            *receipt_headers(receipt, debug=self._debug, is_opening=is_opening),
             *self._extra,
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -102,7 +107,7 @@ class _StreamAnswer:
     async def finish(self, reply: Reply) -> None:
         """Send what comes after the last piece; all of it, where the dispatcher had the answer already."""
         if self._writer is None:
-            await self.begin(reply.receipt)
+            await self._open(reply.receipt, is_opening=False)
             await self.delta(Delta(choices=reply.choices, whole=reply.choices != b"[]"))
         if self._writer is not None:
             await self._send(_events(self._writer.end(reply), more=False))
@@ -176,7 +181,7 @@ class ChatRoute:
         debug = headers.get(b"x-router-debug", b"").lower() == b"true"
         answer: _StreamAnswer | None = None
         try:
-            request = await self._read(headers, receive, request_id)
+            request = await self._read(scope["path"], headers, receive, request_id)
             if request.stream:
                 answer = _StreamAnswer(request, send, extra, debug=debug)
                 await answer.finish(await self._dispatch.submit(request, answer))
@@ -192,7 +197,7 @@ class ChatRoute:
             else:
                 await send_error(send, error, extra)
 
-    async def _read(self, headers: Mapping[bytes, bytes], receive: Receive, request_id: str) -> Request:
+    async def _read(self, path: str, headers: Mapping[bytes, bytes], receive: Receive, request_id: str) -> Request:
         try:
             if self._draining:
                 raise Rejected("The router is shutting down.", code="draining")
@@ -200,6 +205,8 @@ class ChatRoute:
             if headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
                 raise RequestError("The body must be JSON.", code="unsupported_media_type")
             body = await read_limited(headers, receive, self._options.body_limit_bytes)
+            if path == FANOUT_PATH:
+                body = from_short(body, required=True)
             return read_request(body, self._envelope(headers, request_id))
         except RouterError as error:
             self._emit("invalid", error.code)

@@ -18,6 +18,7 @@ from typing import Any
 
 from router.domain.errors import JournalError, RequestError
 from router.domain.events import IngressEvent
+from router.ingress.cancels.mqtt import Cancels
 from router.ingress.mqtt_client import Backoff, Disconnected, MqttConnection
 from router.ingress.mqtt_exchange import Exchanges
 from router.ingress.mqtt_options import MqttOptions
@@ -62,6 +63,8 @@ class MqttIngress:
         self.verdicts = Verdicts(options, self._replies, self._event)
         """Asks those whom requests name about answers."""
         self._exchanges = Exchanges(options, dispatch, journal, self._replies, emit=sink.emit, clocks=(monotonic, wall))
+        self.cancels = Cancels(options, self._replies, self._exchanges.cancel, self._event)
+        """Hears what senders take back."""
         self._status = None if status is None else Status(self._replies, options.status_topic, status, self._event)
         self._tasks: set[asyncio.Task[None]] = set()
         self._services: tuple[asyncio.Task[None], ...] = ()
@@ -77,6 +80,7 @@ class MqttIngress:
             self._services = (
                 asyncio.create_task(self._replies.run(), name="mqtt replies"),
                 asyncio.create_task(self._stay_connected(), name="mqtt requests"),
+                asyncio.create_task(self.cancels.run(), name="mqtt cancels"),
                 asyncio.create_task(self._purge(), name="journal purge"),
                 *([] if self._status is None else [asyncio.create_task(self._status.run(), name="mqtt status")]),
             )

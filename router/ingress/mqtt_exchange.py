@@ -6,6 +6,7 @@ What holds at every await, wherever the process is killed:
 * after it, the journal answers for the message, and says whether a model call had been started;
 * nothing that a client may take for an answer is published before `answered` is on the disk, so an id that was
   answered is answered again from the journal and no model is called for it;
+* a cancel is an answer like any other: a model call is ended first, then it is on the disk, then it is published;
 * an asker is struck off only when the broker has acknowledged the publish: until then it is published again.
 
 What sticks under an id: an answer, and an error that a retry would not change. After a refusal that may pass
@@ -19,14 +20,16 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import uuid4
 
 from msgspec.structs import replace
 
-from router.domain.errors import Expired, JournalError, RequestError, RouterError
+from router.domain.errors import Cancelled, Expired, JournalError, RequestError, RouterError
 from router.domain.events import IngressEvent
+from router.domain.outcome import Reply
 from router.domain.request import Request
+from router.ingress.cancels.early import EarlyCancels
 from router.ingress.mqtt_options import MqttOptions
 from router.ingress.mqtt_reader import SOURCE, RequestReader
 from router.ingress.mqtt_replies import Emit, Refused, Replies, TooLarge
@@ -44,13 +47,26 @@ _log = logging.getLogger(__name__)
 class Exchange:
     """One request id while this process works on it."""
 
-    __slots__ = ("askers", "calls", "calls_before", "ended", "is_transient", "received", "replies", "request", "sent")
+    __slots__ = (
+        "askers",
+        "calls",
+        "calls_before",
+        "ended",
+        "is_taken_back",
+        "is_transient",
+        "received",
+        "replies",
+        "request",
+        "sent",
+        "serving",
+    )
 
     def __init__(self, received: Received, request: Request | None, askers: tuple[Asker, ...]) -> None:
         self.received, self.request, self.askers = received, request, list(askers)
         self.calls = self.calls_before = self.sent = 0
         self.replies: tuple[Published, ...] | None = None
-        self.is_transient = False
+        self.is_transient = self.is_taken_back = False
+        self.serving: asyncio.Task[Any] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def adopt(self, entry: Entry) -> None:
@@ -62,6 +78,15 @@ class Exchange:
         """One more who waits for the same answer."""
         if asker not in self.askers:
             self.askers.append(asker)
+
+    def take_back(self) -> bool:
+        """End the serving of it; false where it is not being served."""
+        if self.serving is None:
+            return False
+        if not self.is_taken_back:
+            self.is_taken_back = True
+            self.serving.cancel()
+        return True
 
 
 def sticks(error: RouterError, calls: int) -> bool:
@@ -89,6 +114,7 @@ class Exchanges:
         self._monotonic, self._wall = clocks
         self._reader = RequestReader(options.max_body_bytes, clocks)
         self._open: dict[str, Exchange] = {}
+        self._early = EarlyCancels(clocks[0])
         self.stalled = 0
         """Writes that the journal refused and that are tried again."""
 
@@ -131,6 +157,16 @@ class Exchanges:
         self._open[entry.received.key] = exchange
         return partial(self._carry, exchange)
 
+    def cancel(self, key: str) -> bool:
+        """Take a request back. False where nothing is open under the key: one that comes soon is not begun. An answer
+        that was made stays."""
+        exchange = self._open.get(key)
+        if exchange is not None and exchange.take_back():
+            return True
+        if exchange is None or exchange.replies is None:
+            self._early.remember(key)
+        return False
+
     async def _receive(self, received: Received, *, is_duplicable: bool) -> tuple[Received, Entry | None]:
         """Journal a message. One without request id is a duplicate only if the broker says so: see `wire.mqtt`."""
         while (is_open := self._open.get(received.key)) is not None and is_open.is_transient:
@@ -156,12 +192,14 @@ class Exchanges:
         """Have it answered and put the answer on the disk. None is set if the router is draining."""
         stream: StreamReply | None = None
         try:
+            if self._early.take(exchange.received.key):
+                raise Cancelled("the request was cancelled before it was begun")
             request = self._reader.again(exchange.received, exchange.request, exchange.calls_before)
             if request.deadline is not None and request.deadline <= self._monotonic():
                 raise Expired("the Message Expiry Interval had passed before a model could be called")
             if request.stream:
                 stream = self._stream(exchange, request)
-            reply = await self._dispatch.submit(request, stream, on_call=partial(self._call_started, exchange))
+            reply = await self._serve(exchange, request, stream)
             if stream is not None:
                 replies = stream.end(reply)
             else:
@@ -181,8 +219,24 @@ class Exchanges:
             exchange.sent = stream.sent
         exchange.replies = replies
 
+    async def _serve(self, exchange: Exchange, request: Request, stream: StreamReply | None) -> Reply:
+        """Have it answered; `Cancelled` where it was taken back meanwhile, unless the router ends too."""
+        task = exchange.serving = cast(asyncio.Task[Any], asyncio.current_task())
+        try:
+            return await self._dispatch.submit(request, stream, on_call=partial(self._call_started, exchange))
+        except (asyncio.CancelledError, RouterError):
+            if exchange.is_taken_back and task.cancelling() == 1:
+                raise Cancelled("the request was cancelled") from None
+            raise
+        finally:
+            exchange.serving = None
+            if exchange.is_taken_back:
+                task.uncancel()
+
     def _failed(self, exchange: Exchange, stream: StreamReply | None, error: RouterError) -> tuple[Published, ...]:
         exchange.is_transient = not sticks(error, exchange.calls)
+        if isinstance(error, Cancelled):
+            self._event("cancelled")
         if stream is not None:
             return stream.fail(error)
         return (_error_reply(exchange.received.request_id, error),)

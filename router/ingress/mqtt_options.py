@@ -89,6 +89,11 @@ class MqttOptions(Struct, frozen=True):
         return f"{self.prefix}/feedback"
 
     @property
+    def cancel_topic(self) -> str:
+        """Where senders take requests back."""
+        return f"{self.prefix}/cancel"
+
+    @property
     def verdict_topic(self) -> str:
         """Where those who are asked about an answer say whether it will do; each router has its own."""
         own = "".join("-" if char in "/+#\0" else char for char in self.client_id)

@@ -12,6 +12,7 @@ from router.ports.journal import Received
 from router.wire.mqtt import Fields, content_id, read_fields, request_problem, topic_problem
 from router.wire.mqtt_packet import Publish
 from router.wire.openai import Envelope, read_request
+from router.wire.openai.fanout.asked import from_short
 
 SOURCE = "mqtt"
 
@@ -62,7 +63,7 @@ class RequestReader:
         if received.expires_at is not None:
             deadline = self._monotonic() + received.expires_at - self._wall()
         return read_request(
-            received.payload,
+            from_short(received.payload),
             Envelope(
                 id=received.request_id,
                 arrived=arrived,

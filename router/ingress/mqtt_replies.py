@@ -54,15 +54,18 @@ class Replies:
         self._suspects = asyncio.Lock()
         self.on_connect: list[Callable[[], None]] = []
         """Told at every connection."""
-        self.on_message: Callable[[Publish], None] | None = None
-        """Told what comes by a subscription of another; set before `run`."""
+        self._listeners: dict[str, Callable[[Publish], None]] = {}
+
+    def listen(self, topic: str, take: Callable[[Publish], None]) -> None:
+        """Give what comes on a topic to whoever subscribes to it here."""
+        self._listeners[topic] = take
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
         backoff = Backoff(self._options, self._rng)
         while True:
             name = f"{self._options.client_id}-replies"
-            connection = MqttConnection(self._options, name, on_message=self.on_message)
+            connection = MqttConnection(self._options, name, on_message=self._take)
             try:
                 await connection.open()
                 self._connection = connection
@@ -80,6 +83,12 @@ class Replies:
                 await connection.close()
             self._event("disconnected", reason.detail, source=CONNECTION)
             await asyncio.sleep(backoff.wait_s(lasted_s=lasted_s))
+
+    def _take(self, message: Publish) -> None:
+        if self._connection is not None:
+            self._connection.ack(message)
+        if message.topic in self._listeners:
+            self._listeners[message.topic](message)
 
     @property
     def connection(self) -> MqttConnection | None:

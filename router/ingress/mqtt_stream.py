@@ -44,7 +44,7 @@ class StreamReply:
         if self._writer is None or self._receipt is None:
             raise RuntimeError("begin comes before the first piece")
         for data in self._writer.pieces(delta):
-            about = () if self.pieces else reply_properties(self._request.id, self._receipt)
+            about = () if self.pieces else reply_properties(self._request.id, self._receipt, is_opening=True)
             self._add(data, about, is_final=False)
         await self._send()
 
@@ -84,7 +84,10 @@ class StreamReply:
             self._posted.append(future)
 
     async def _reap(self) -> None:
-        code = await self._posted.popleft()
+        first = self._posted[0]
+        if not first.done():
+            await asyncio.wait((first,))  # a request that is cancelled here leaves it to `settle`
+        code = self._posted.popleft().result()
         self._is_refused |= code is not None and code >= FAILURE
         if code is None or self._is_refused:
             self._posted.clear()

@@ -173,6 +173,16 @@ class Belief:
         self.seen = 0
         self._stand()
 
+    def child(self, doubt: float) -> Belief:
+        """What is believed at first of a model made from this one, whose quality is off by a Gaussian of variance
+        `doubt`; never less sure than of a model that nobody knows."""
+        made = Belief()
+        made._m, made._c, made.dispersion = self._m.copy(), self._c.copy(), self.dispersion
+        made._c[0] = min(made._c[0] + doubt, _VARIANCES[0])
+        made._kinds = {kind: [*row] for kind, row in self._kinds.items()}
+        made._before = (made._m.copy(), made._c.copy())
+        return made
+
     def _restore(self) -> None:
         self._m, self._c = self._before[0].copy(), self._before[1].copy()
         for kind, row in self._held.items():

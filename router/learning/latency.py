@@ -3,7 +3,8 @@
 A server with B sequences decoding, ctx context tokens and P prompt tokens in the step takes
 `k * (a + b*B + c*ctx + e*P)` seconds a step (Sarathi-Serve's chunked prefill; constants from profiles). From that,
 
-* TTFT: the prompt tokens ahead of us and our own go through in `ceil(Q / budget)` steps;
+* TTFT: the prompt tokens ahead of us and our own go through in `ceil(Q / budget)` steps, after a fixed time (`first_s`:
+  network, gateway) that a slow server does not stretch;
 * TPOT: each decode step also carries the prompts of those who come after us, a share `u = k*e*rate` of all time,
   so a step lasts `k*(a + b*B + c*ctx) / (1 - u)`.
 
@@ -117,13 +118,15 @@ class Prospect(Struct, frozen=True, gc=False):
     per_context_token: float
     waiting_tokens: int
     context_tokens: float
+    first_s: float
+    """Seconds before each first token that are in no step; `k` does not touch them."""
 
     def predict(self, input_tokens: int, output_tokens: float) -> tuple[float, float]:
         """Median TTFT (from sending) and TPOT in seconds for a request of `input_tokens`."""
         k, tokens = self.k, self.waiting_tokens + input_tokens
         ttft = -(-tokens // self.room) * self.step + self.per_prefill_token * tokens + self.ahead
         context_then = self.context_tokens + tokens + 0.5 * output_tokens
-        return k * ttft, k * ((self.joined + self.per_context_token * context_then) / self.left)
+        return k * ttft + self.first_s, k * ((self.joined + self.per_context_token * context_then) / self.left)
 
 
 class LatencyModel:
@@ -134,7 +137,7 @@ class LatencyModel:
         self._fit = ScaledFit(4, prior_weight=200.0, decay=0.9995)
         self._a, self._b = prior.base_s, prior.per_sequence_s
         self._c, self._e = prior.per_context_token_s, prior.per_prefill_token_s
-        self._budget = prior.step_token_budget
+        self._budget, self._first_s = prior.step_token_budget, prior.first_s
         self._log_k = Ewma(_MULTIPLIER_HALF_LIFE_S, mean=0.0, weight=4.0)
         self.ttft = Residual(_TTFT_SIGMA)
         self.tpot = Residual(_TPOT_SIGMA)
@@ -180,7 +183,7 @@ class LatencyModel:
         share = k * e * prefill_tokens_per_s
         left = 1.0 - (share if share < _BUSIEST_PREFILL else _BUSIEST_PREFILL)
         joined = a + b * (sequences + load.waiting_sequences + 1)
-        return Prospect(k, step, room, ahead, joined, left, e, c, waiting, load.context_tokens)
+        return Prospect(k, step, room, ahead, joined, left, e, c, waiting, load.context_tokens, self._first_s)
 
     def predict(
         self, load: Load, input_tokens: int, output_tokens: float, prefill_tokens_per_s: float

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from router.learning.belief import Belief
 from router.learning.drift.reach import Reach
+from router.learning.variants.descent import Descent
 from router.stats.normal import logit, sigmoid
 
 _MAX_MODELS = 4096
@@ -38,6 +39,19 @@ class QualityModel:
         self.frozen = False
         """Nothing is learned while it is."""
         self.observations = 0
+        self.descents: Mapping[str, Descent] = {}
+        """Models that start from what is believed of another."""
+
+    def _known(self, model: str) -> tuple[Belief, float]:
+        """What is believed of a model, or else of the one it was made from, and the variance that lies between."""
+        own = self._models.get(model)
+        if own is not None:
+            return own, 0.0
+        between = 0.0
+        for base, between in self.descents.get(model, ()):
+            if base in self._models:
+                return self._models[base], between
+        return _UNKNOWN, between
 
     def correct(
         self,
@@ -53,8 +67,9 @@ class QualityModel:
         far as the estimator's own bound `low` lies below its estimate, in quadrature. `common` is the mean of all
         models' log odds for the request, by default the estimate's own."""
         z = logit(estimate)
-        belief = self._models.get(model, _UNKNOWN)
+        belief, between = self._known(model)
         shift, variance = belief.shift(z, z if common is None else common, use_case)
+        variance += between
         if novelty and model in self._reach:
             trust = self._reach[model].trust(novelty)
             if trust < 1.0:
@@ -71,7 +86,7 @@ class QualityModel:
     ) -> tuple[float, float]:
         """P(adequate) as it is believed now, and how far an answer's truth is from it in standard deviations."""
         z = logit(estimate)
-        belief = self._models.get(model, _UNKNOWN)
+        belief = self._known(model)[0]
         p = sigmoid(z + belief.shift(z, z if common is None else common, use_case)[0])
         return p, (adequate - p) / math.sqrt(belief.dispersion * max(p * (1.0 - p), _LEAST_SLOPE))
 
@@ -94,7 +109,7 @@ class QualityModel:
         if belief is None:
             if len(self._models) >= _MAX_MODELS:
                 return ""
-            belief = self._models[model] = Belief()
+            belief = self._models[model] = Belief.child(*self._known(model))
         self._reach.setdefault(model, Reach()).learn(novelty)
         z = logit(estimate)
         said = belief.learn(z, z if common is None else common, use_case, adequate)

@@ -20,26 +20,29 @@ from router.policy.compile_fleet import compile_fleet
 from router.policy.openslo import settled
 from router.policy.parse import PolicyErrors, Source
 from router.policy.policy import Bounds, Policy
+from router.policy.prices.book import NO_PRICE_FILES, PriceFiles, price_book
 from router.policy.profiles import check_profiles, compile_profiles
 from router.policy.schema.classes import ClassSpec, ClassTerms
 from router.policy.schema.document import BoundsSpec
-from router.policy.schema.fleet import PriceSpec
 from router.policy.written import Documents, Written, read
 
 __all__ = ["DEFAULT_CLASS", "Documents", "compile_policy", "digest"]
 
 
-def compile_policy(documents: Documents, *, deployments: Sequence[Deployment] | None = None) -> Policy:
+def compile_policy(
+    documents: Documents, *, deployments: Sequence[Deployment] | None = None, price_files: PriceFiles = NO_PRICE_FILES
+) -> Policy:
     """The policy that (file name, text) pairs make together; raises `PolicyErrors` with every problem.
 
     `deployments` takes the place of the fleet in the documents, which need not hold one then (the simulator brings
-    its own); a class may name deployments that are not in it as long as one that it names is.
+    its own); a class may name deployments that are not in it as long as one that it names is. `price_files` are those
+    that the documents name.
     """
     written = read(documents)
     sources = written.sources
     problems: list[PolicyError] = []
     mode = _only(sources, ("mode",), problems) or Mode.ACT
-    fleet, fleet_problems = compile_fleet(sources, _prices(sources, problems), mode)
+    fleet, fleet_problems = compile_fleet(sources, price_book(sources, price_files, problems), mode)
     problems += fleet_problems
     if deployments is not None:
         fleet = tuple(msgspec.structs.replace(d, mode=mode) for d in deployments)
@@ -94,19 +97,6 @@ def _only(sources: Sequence[Source], path: tuple[str, ...], problems: list[Polic
     return found[1] if found is not None else None
 
 
-def _prices(sources: Sequence[Source], problems: list[PolicyError]) -> dict[str, PriceSpec]:
-    prices: dict[str, PriceSpec] = {}
-    for source in sources:
-        if source.document.prices is None:
-            continue
-        for model, price in source.document.prices.models.items():
-            if model in prices:
-                message = f"the price of `{model}` is already in another file: keep one"
-                problems.append(source.problem(("prices", "models", model), message, key=True))
-            prices[model] = price
-    return prices
-
-
 def _tenants(sources: Sequence[Source], problems: list[PolicyError]) -> dict[str, float]:
     tenants: dict[str, float] = {}
     for source in sources:
@@ -138,6 +128,8 @@ def _bounds(spec: BoundsSpec | None) -> Bounds:
         batch_items_max=spec.batch_items_max,
         window_s=spec.window,
         tenant_queue_ratio=spec.tenant_queue,
+        fanout_parts=spec.fanout_parts,
+        fanout_parallel=spec.fanout_parallel,
     )
 
 

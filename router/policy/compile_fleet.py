@@ -16,26 +16,38 @@ from router.domain.deployment import (
     LimitKind,
     LimitTerms,
     Mode,
-    Price,
     Sampling,
     StepProfile,
     TokenQuota,
 )
 from router.domain.errors import PolicyError
+from router.policy.aws.compile import aws_terms, unfit_aws, unfit_tier
+from router.policy.aws.job import backend_of, job_terms, unfit_job
+from router.policy.aws.targets import unfit_target
+from router.policy.aws.variants import varied
 from router.policy.parse import Path, Source
-from router.policy.schema.fleet import DeploymentSpec, PriceSpec
+from router.policy.prices.book import PriceBook
+from router.policy.prices.pricing import Priced, no_price, priced
+from router.policy.schema.fleet import DeploymentSpec
 from router.policy.schema.json import suggestion
 
 RESERVED = frozenset({"auto"})
-_NEEDS: dict[str, tuple[str, ...]] = {"openai_http": ("url",), "bedrock": ("target",), "simulated": ()}
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "openai_http": ("url",),
+    "bedrock": ("target",),
+    "sagemaker": ("target",),
+    "simulated": (),
+}
 _TAKES: dict[str, tuple[str, ...]] = {
     "openai_http": ("url", "api_key_env", "api_key_file", "ca_file"),
     "bedrock": ("url", "region", "ca_file"),
+    "sagemaker": ("url", "region", "ca_file"),
     "simulated": (),
 }
 _TAKEN: dict[str, frozenset[Sampling]] = {
     "openai_http": frozenset({Sampling.TEMPERATURE, Sampling.TOP_P, Sampling.MAX_TOKENS}),
     "bedrock": frozenset({Sampling.TEMPERATURE, Sampling.TOP_P, Sampling.TOP_K, Sampling.MAX_TOKENS}),
+    "sagemaker": frozenset({Sampling.TEMPERATURE, Sampling.TOP_P, Sampling.TOP_K, Sampling.MAX_TOKENS}),
     "simulated": frozenset(Sampling),
 }
 """What each backend takes unless its deployment says otherwise. OpenAI itself refuses `top_k`, vLLM and Ollama take it;
@@ -45,11 +57,14 @@ _ONLY_WITH: dict[str, Kind] = {
     "max_items": Kind.BATCH,
     "tokens_per_min": Kind.PROVISIONED,
     "hourly_usd": Kind.PROVISIONED,
+    "job": Kind.JOB,
 }
+_ALSO_WITH = frozenset({("hourly_usd", "sagemaker")})
 _REQUIRED_BY: dict[Kind, tuple[str, ...]] = {
     Kind.CONTINUOUS: (),
     Kind.BATCH: ("batch_ms",),
     Kind.PROVISIONED: ("hourly_usd",),
+    Kind.JOB: ("job",),
 }
 
 
@@ -57,7 +72,7 @@ _ASKED_FOR = frozenset({Lane.PRIORITY, Lane.FLEX})
 
 
 def compile_fleet(
-    sources: Sequence[Source], prices: Mapping[str, PriceSpec], mode: Mode = Mode.ACT
+    sources: Sequence[Source], prices: PriceBook, mode: Mode = Mode.ACT
 ) -> tuple[tuple[Deployment, ...], list[PolicyError]]:
     """Every deployment of every document in order, and what is wrong with them."""
     fleet: dict[str, Deployment] = {}
@@ -65,9 +80,9 @@ def compile_fleet(
     problems: list[PolicyError] = []
     for source, path, spec in _each(sources):
         found = [*_unfit(source, path, spec)]
-        price = _price(spec, prices)
+        price = priced(spec, prices)
         if price is None:
-            found.append(source.problem(path, _no_price(spec, prices)))
+            found.append(source.problem(path, no_price(spec, prices)))
         names = [spec.name] if spec.replicas == 1 else [f"{spec.name}-{i}" for i in range(spec.replicas)]
         taken = next((n for n in (spec.name, *names) if n in fleet or n in groups), None)
         if taken is not None:
@@ -109,10 +124,14 @@ def _unfit(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyE
     yield from (
         source.problem((*path, field), f"`{field}` is only for {kind} deployments", key=True)
         for field, kind in _ONLY_WITH.items()
-        if field in written and spec.kind is not kind
+        if field in written and spec.kind is not kind and (field, spec.backend) not in _ALSO_WITH
     )
     yield from _unfit_steps(source, path, spec)
     yield from _unfit_lane(source, path, spec)
+    yield from unfit_tier(source, path, spec)
+    yield from unfit_aws(source, path, spec)
+    yield from unfit_target(source, path, spec)
+    yield from unfit_job(source, path, spec)
     yield from _unfit_limit(source, path, spec)
     if {Sampling.MAX_TOKENS, Sampling.MAX_COMPLETION_TOKENS} <= set(spec.takes or ()):
         message = "`max_tokens` and `max_completion_tokens` are two names of one bound: keep the one it takes"
@@ -159,13 +178,7 @@ def _unfit_lane(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[Po
     if lane in _ASKED_FOR and spec.kind is not Kind.CONTINUOUS:
         message = f"a {spec.kind} deployment is in the lane {own}: drop `lane`, or list the model again without `kind`"
         yield source.problem((*path, "lane"), message)
-    elif lane in _ASKED_FOR and spec.backend == "bedrock":
-        message = (
-            f"the AWS SDK in use cannot ask Converse for the service tier {lane}: drop `lane`, or reach the model over "
-            "an OpenAI-compatible address with the backend openai_http"
-        )
-        yield source.problem((*path, "lane"), message)
-    elif lane is not None and lane not in _ASKED_FOR and lane is not own:
+    elif lane is not None and lane not in {*_ASKED_FOR, Lane.RESERVED, own}:
         message = f"a {spec.kind} deployment is in the lane {own}: {lane} needs another `kind`"
         yield source.problem((*path, "lane"), message)
     if spec.kind is Kind.PROVISIONED and "price_factor" in spec.model_fields_set:
@@ -184,33 +197,16 @@ def _unfit_steps(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[P
         yield source.problem((*path, "step_ms", "base"), "a step takes some time: write more than 0")
 
 
-def _price(spec: DeploymentSpec, prices: Mapping[str, PriceSpec]) -> Price | None:
-    """Own price, else that of the model; tokens of reserved capacity are free unless it says otherwise."""
-    found = spec.price_usd_per_mtok
-    if found is None and spec.kind is Kind.PROVISIONED:
-        found = PriceSpec(input=0.0, output=0.0)
-    found = found or prices.get(spec.model)
-    if found is None:
-        return None
-    return Price(found.input * spec.price_factor, found.output * spec.price_factor, spec.hourly_usd or 0.0)
-
-
-def _no_price(spec: DeploymentSpec, prices: Mapping[str, PriceSpec]) -> str:
-    hint = suggestion(spec.model, tuple(prices))
-    return (
-        f"no price: give `price_usd_per_mtok` here, or {{input, output}} for `{spec.model}` under `prices.models`{hint}"
-    )
-
-
-def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price, mode: Mode) -> Deployment:
+def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Priced, mode: Mode) -> Deployment:
     address = Address(
-        backend=spec.backend,
+        backend=backend_of(spec),
         target=spec.target or spec.model,
         url=spec.url.replace("{replica}", str(replica)) if spec.url is not None else None,
         region=spec.region,
         api_key_env=spec.api_key_env,
         ca_file=spec.ca_file,
         api_key_file=spec.api_key_file,
+        aws=aws_terms(spec),
     )
     return Deployment(
         name=DeploymentName(name),
@@ -219,7 +215,8 @@ def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price, mod
         tier=spec.tier,
         kind=spec.kind,
         address=address,
-        price=price,
+        price=price.price,
+        served_prices=price.served,
         step=_step(spec),
         batch=_batch(spec),
         quota=_quota(spec),
@@ -234,6 +231,7 @@ def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Price, mod
         lane=spec.lane or LANE_OF[spec.kind],
         limit=_limit(spec),
         mode=spec.mode or mode,
+        job=job_terms(spec),
     )
 
 
@@ -248,7 +246,7 @@ def _step(spec: DeploymentSpec) -> StepProfile | None:
     if spec.kind is Kind.BATCH:
         return None
     if (own := spec.step_ms) is None:
-        shipped = profile_for(_measured(spec), spec.tier)
+        shipped = varied(profile_for(_measured(spec), spec.tier), () if spec.profile else spec.optimizations)
         return StepProfile(
             shipped.base_s,
             shipped.per_sequence_s,
@@ -264,6 +262,7 @@ def _step(spec: DeploymentSpec) -> StepProfile | None:
         own.per_prefill_token / 1e3,
         step_token_budget=spec.step_token_budget,
         source="policy",
+        first_s=own.first / 1e3,
     )
 
 

@@ -7,6 +7,7 @@ from enum import Enum
 
 from msgspec import Struct
 
+from router.domain.deployment import ServedPrice
 from router.domain.rollout import Arm
 from router.domain.slo import Indicator, Objective, QualityFloor, RequestClass
 from router.policy.policy import Policy
@@ -86,6 +87,8 @@ def value_text(field: str, value: object) -> str:
     if isinstance(value, QualityFloor):
         reference = f" of {value.reference}" if value.reference else ""
         return f"{ratio_text(value.ratio)}{reference} ({value.under_overload})"
+    if isinstance(value, ServedPrice):
+        return f"{value.served} at {value.price.input_usd_per_mtok:g}/{value.price.output_usd_per_mtok:g} USD/Mtok"
     if isinstance(value, Enum):
         return str(value.value)
     if isinstance(value, float):

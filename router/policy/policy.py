@@ -21,6 +21,9 @@ class Bounds(Struct, frozen=True):
     window_s: float = 0.003
     tenant_queue_ratio: float = 1.0
     """Share of the places in the queue that one tenant may have."""
+    fanout_parts: int = 16
+    """Most parts of one request, and how many of them are under way at once at most."""
+    fanout_parallel: int = 16
 
     @property
     def tenant_queue_requests(self) -> int:

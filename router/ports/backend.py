@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection
 from typing import Protocol, runtime_checkable
 
+from router.domain.errors import BackendError
 from router.domain.outcome import Attempt, Delta
 
 
@@ -30,8 +31,9 @@ class Backend(Protocol):
 class BatchBackend(Protocol):
     """A backend that takes a formed batch: all of it ends together."""
 
-    async def run_batch(self, attempts: tuple[Attempt, ...]) -> tuple[Delta, ...]:
-        """One whole answer for each attempt, in order; raises a `BackendError` for the batch."""
+    async def run_batch(self, attempts: tuple[Attempt, ...]) -> tuple[Delta | BackendError, ...]:
+        """One whole answer for each attempt, in order, or why there is none where others have one; raises a
+        `BackendError` for the batch."""
         ...
 
     async def close(self) -> None:

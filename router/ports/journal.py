@@ -7,6 +7,11 @@ from typing import Protocol
 from msgspec import Struct
 
 
+def key_of(tenant: str, request_id: str) -> str:
+    """What the journal knows a request by: an id belongs to its tenant. (No MQTT string holds U+0000.)"""
+    return f"{tenant}\0{request_id}"
+
+
 class Asker(Struct, frozen=True):
     """Where one answer goes. Several messages may ask under one request id."""
 
@@ -29,8 +34,8 @@ class Received(Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """What the journal knows it by: a request id belongs to its tenant. (No MQTT string holds U+0000.)"""
-        return f"{self.tenant}\0{self.request_id}"
+        """See `key_of`."""
+        return key_of(self.tenant, self.request_id)
 
     @property
     def asker(self) -> Asker:

@@ -1,8 +1,9 @@
 """Why can a deployment not serve this request?
 
 Codes: `not_allowed`, `wrong_residency`, `lacks_capability`, `context_too_long`, `tried`, `unhealthy`, `too_dear`,
-`budget_spent`, `exceeds_quota`, `no_quota`, `at_limit`; and of those that stand, `later_fallback` for what comes later
-in a fallback order and `over_pace` for what the mean budget of the class cannot bear now (`core.spending.paces`).
+`budget_spent`, `exceeds_quota`, `no_quota`, `at_limit`, `job_too_slow`; and of those that stand,
+`later_fallback` for what comes later in a fallback order and `over_pace` for what the mean budget of the class cannot
+bear now (`core.spending.paces`).
 The codes in `PASSING` pass by themselves: a request that only they keep out may wait.
 """
 
@@ -12,13 +13,16 @@ from collections.abc import Callable
 from functools import cache
 
 from router.domain.decision import Exclusion
-from router.domain.deployment import Deployment
+from router.domain.deployment import Deployment, Kind
 from router.domain.request import Capability, Request
 from router.domain.slo import RequestClass
 from router.domain.view import DeploymentView
 from router.routing.need import Need
 
 Filter = Callable[[DeploymentView, Need], Exclusion | None]
+
+_MOSTLY = 0.9
+"""P(in time) under which no request is put into a batch job."""
 
 PASSING = frozenset({"at_limit", "no_quota", "unhealthy"})
 
@@ -131,6 +135,14 @@ def has_room(view: DeploymentView, need: Need) -> Exclusion | None:
             detail = f"{tokens:.0f} tokens with this request, limit {view.token_limit:.0f}"
             return Exclusion(view.deployment.name, "at_limit", detail)
     return None
+
+
+def has_hours(view: DeploymentView, need: Need) -> Exclusion | None:
+    """What waits for a batch job will be in time all the same. Asked only where there are such deployments."""
+    if view.deployment.kind is not Kind.JOB or view.p_slo >= _MOSTLY:
+        return None
+    detail = f"a job takes about {view.e2e_s:.0f} s: in time with probability {view.p_slo:.2f}, {_MOSTLY:g} is asked"
+    return Exclusion(view.deployment.name, "job_too_slow", detail)
 
 
 def biting(filters: tuple[Filter, ...], need: Need) -> tuple[Filter, ...]:

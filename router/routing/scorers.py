@@ -52,5 +52,6 @@ def utility(view: DeploymentView, need: Need) -> Candidate:
         capacity,
         0.0,
         view.p_adequate_low,
+        view.cached_tokens,
     )
     return Candidate(view.deployment.name, useful + floor - cost - capacity, terms, 0.0, view.spread, view.fallen)

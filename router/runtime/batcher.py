@@ -2,8 +2,8 @@
 
 Items of all classes share a batch; the tightest slack binds. What can no longer be in time is refused when a batch
 begins if its class may be shed, and rides along otherwise. A batch that fails for what may be one item's fault is run
-again in halves, once. A batch that nobody waits for any more is given up, so that an endpoint that hangs is not waited
-for by all who follow.
+again in halves, and what is refused of those in halves again. A batch that nobody waits for any more is given up, so
+that an endpoint that hangs is not waited for by all who follow.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from router.domain.errors import (
     BackendError,
     Overloaded,
     ProtocolError,
+    Refused,
     Rejected,
     RouterError,
     Throttled,
@@ -165,6 +166,11 @@ class Batcher:
                 self._held_since = now
             self._timer = loop.call_later(at - now, self._consider)
             return
+        self._waiting = [item for item in self._waiting if not item.result.done()]
+        if not self._waiting:
+            self._measure()
+            self._held_since = None
+            return
         batch = self._form(reason, now)
         self._batch, self._held_since = batch, None
         self._running = loop.create_task(self._run(batch))
@@ -195,12 +201,7 @@ class Batcher:
             if len(batch.items) == 1 or isinstance(error, _OF_THE_ENDPOINT):
                 _fail(batch.items, error)
                 return
-            left = [item for item in batch.items if not item.result.done()]
-            middle = (len(left) + 1) // 2
-            for half in (left[:middle], left[middle:]):
-                failed = await self._call(_Batch(half, Start.SPLIT)) if half else None
-                if failed is not None:
-                    _fail(half, failed)
+            await self._split([batch.items])
         except BaseException as error:
             _fail(batch.items, ProtocolError(f"the batch failed with {type(error).__name__}"))
             raise
@@ -208,8 +209,21 @@ class Batcher:
             self._running = self._batch = None
             self._consider()
 
+    async def _split(self, failed: list[list[_Item]]) -> None:
+        """Run these again in halves. What is refused is halved again while other halves are answered: then it is for
+        some of its items alone."""
+        while failed:
+            halves = [half for items in failed for half in _halves(items)]
+            errors = [await self._call(_Batch(half, Start.SPLIT)) for half in halves]
+            failed = []
+            for half, error in zip(halves, errors, strict=True):
+                if isinstance(error, Refused) and None in errors and len(half) > 1:
+                    failed.append(half)
+                elif error is not None:
+                    _fail(half, error)
+
     async def _call(self, batch: _Batch) -> BackendError | None:
-        """Call the backend once and give every item its answer; what went wrong where there is none."""
+        """Call the backend once and give every item its answer; what went wrong where some have none."""
         tuner, items, started = self._tuner, batch.items, self._now()
         expected, upper = tuner.expected_s(len(items)), tuner.upper_s(len(items))
         tuner.begun(len(items), now=started)
@@ -218,7 +232,8 @@ class Batcher:
             deltas = await self._backend.run_batch(tuple(item.attempt for item in items))
             if len(deltas) != len(items):
                 raise ProtocolError(f"{len(deltas)} answers to a batch of {len(items)}")
-            code = None
+            failed = next((delta for delta in deltas if isinstance(delta, BackendError)), None)
+            code = None if failed is None else failed.code
         except BackendError as error:
             code = error.code
             return error
@@ -243,9 +258,16 @@ class Batcher:
                 )
             )
         for item, delta in zip(items, deltas, strict=True):
-            if not item.result.done():
+            if not item.result.done() and not isinstance(delta, BackendError):
                 item.result.set_result((delta, started - item.joined))
-        return None
+        return failed
+
+
+def _halves(items: list[_Item]) -> list[list[_Item]]:
+    """Of those who are still waited for."""
+    left = [item for item in items if not item.result.done()]
+    middle = (len(left) + 1) // 2
+    return [half for half in (left[:middle], left[middle:]) if half]
 
 
 def _due(item: _Item) -> float:

@@ -198,6 +198,7 @@ class ResponseCache:
             answer.receipt,
             attempts=request.attempts_before,
             cost_usd=0.0,
+            cost_source="",
             overhead_s=max(waited_s - ticket.queue_s, 0.0),
             complexity=ticket.scored.complexity,
             ttft_s=waited_s,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from typing import Protocol, cast
 
 import structlog
+from msgspec.structs import replace
 
 from router.control.batching import BatchTuner
 from router.core.controller import Controller
 from router.core.feedback import Feedback
 from router.core.ledger import Permit
+from router.core.spending.billing import bill, unheard
 from router.core.ticket import Ticket
 from router.domain.deployment import Address, Deployment
-from router.domain.errors import BackendError, Expired, ProtocolError, Rejected, RouterError
+from router.domain.errors import BackendError, Expired, ProtocolError, Rejected, RouterError, Throttled
 from router.domain.events import Event
-from router.domain.outcome import Attempt, Delta, Ending, Outcome, Receipt, Usage
+from router.domain.outcome import PAID_BEFORE, Attempt, Delta, Ending, Outcome, Receipt, Usage
 from router.ports.backend import Backend, BatchBackend
 from router.ports.clock import Clock
 from router.ports.dispatch import EventSink, Responder
@@ -48,6 +51,7 @@ class Call:
         "pieces",
         "race",
         "sent",
+        "served_as",
         "served_model",
         "ticket",
         "tokens",
@@ -61,6 +65,7 @@ class Call:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.served_model: str | None = None
+        self.served_as: str | None = None
         self.error: RouterError | None = None
         self.batch_wait_s: float | None = None
         self.race: Claim | None = None
@@ -75,6 +80,7 @@ class Call:
         self.usage = delta.usage or self.usage
         self.finish_reason = delta.finish_reason or self.finish_reason
         self.served_model = delta.served_model or self.served_model
+        self.served_as = delta.served_as or self.served_as
 
     def network_s(self) -> float | None:
         """Seconds until the backend had the call."""
@@ -103,6 +109,8 @@ class Caller:
         self._batchers: dict[tuple[str, Address, int], Batcher] = {}
         self._clock = clock
         self._sink = sink
+        self.parked: Counter[str] = Counter()
+        """By ingress, those who wait for a batch job."""
 
     async def run(self, call: Call, responder: Responder | None) -> Outcome:
         """Run to its end. The outcome is always taken into the models, also when the caller is cancelled; a failure
@@ -135,10 +143,12 @@ class Caller:
         return outcome
 
     async def _make(self, call: Call, responder: Responder | None) -> None:
-        if call.permit.member.batch is None:
-            await self._stream(call, responder)
-        else:
+        if call.permit.member.batch is not None:
             await self._join_batch(call, call.permit.member.batch, responder)
+        elif call.attempt.deployment.job is not None:
+            await self._await_job(call, responder)
+        else:
+            await self._stream(call, responder)
 
     def _patience_s(self, call: Call) -> float | None:
         deadline = call.attempt.deadline
@@ -163,6 +173,20 @@ class Caller:
             attempt, due=due, wait_s=terms.batch_wait_s, is_sheddable=terms.sheddable, leave_s=leave_s
         )
         await self._piece(call, delta, responder)
+
+    async def _await_job(self, call: Call, responder: Responder | None) -> None:
+        """Wait for a batch job, which may be paid by others' calls: nothing is, before the answer is there."""
+        ticket, source = call.ticket, call.ticket.request.source
+        due, now = _batch_due(ticket), self._clock.now()
+        leave_s = None if due is None else self._controller.patience.leave_s(ticket, due, now=now)
+        leave_at, name = None if leave_s is None else now + leave_s, ticket.request_class.name
+        call.attempt = replace(call.attempt, due=due, leave_at=leave_at, request_class=name)
+        call.sent = False
+        self.parked[source] += 1
+        try:
+            await self._stream(call, responder)
+        finally:
+            self.parked[source] -= 1
 
     async def _piece(self, call: Call, delta: Delta, responder: Responder | None) -> None:
         now = self._clock.now()
@@ -199,17 +223,23 @@ class Caller:
 
     async def _give(self, call: Call, giving: Awaitable[None]) -> None:
         """The reader's time is its own: it is kept out of what is learned of the deployment."""
-        started = self._clock.now()
+        permit, started = call.permit, self._clock.now()
+        permit.is_with_reader = True
         try:
             await giving
         except Exception as error:
             raise ReaderGoneError(error) from error
-        call.permit.stall(self._clock.now() - started)
+        permit.is_with_reader = False
+        now = self._clock.now()
+        permit.stall(now - started, now=now)
 
     def _close(self, call: Call, ending: Ending) -> Outcome:
         attempt, usage, error = call.attempt, call.final_usage(), call.error
+        call.permit.is_unsent = not call.sent
         is_paid = (call.sent and ending is not Ending.FAILED) or call.permit.first_token is not None
-        price = attempt.deployment.price
+        is_paid = (is_paid or call.usage is not None) and call.served_as != PAID_BEFORE
+        owed = unheard(attempt, usage, call.permit.expected_tokens) if ending is Ending.CANCELLED else usage
+        paid = bill(attempt.deployment, owed, served_as=call.served_as, served_model=call.served_model)
         outcome = Outcome(
             attempt=attempt,
             ending=ending,
@@ -217,11 +247,17 @@ class Caller:
             first_token=call.permit.first_token,
             input_tokens=usage.input_tokens,
             output_tokens=usage.output_tokens,
-            cost_usd=price.cost_usd(usage.input_tokens, usage.output_tokens) if is_paid else 0.0,
+            cached_tokens=usage.cached_tokens,
+            cache_written_tokens=usage.cache_written_tokens,
+            cost_usd=paid.usd if is_paid else 0.0,
+            cost_source=paid.source,
+            served_otherwise=paid.served_otherwise,
+            served_as=call.served_as,
             finish_reason=call.finish_reason,
             served_model=call.served_model,
             error_code=None if error is None else error.code,
             retry_after_s=None if error is None else error.retry_after_s,
+            short_of=error.short_of if isinstance(error, Throttled) else None,
         )
         waits = (call.batch_wait_s, call.network_s())
         self._tell(self._feedback.on_outcome(call.ticket, call.permit, outcome, *waits))
@@ -246,6 +282,7 @@ class Caller:
             policy=ticket.policy.digest,
             attempts=ticket.attempts + ticket.request.attempts_before,
             cost_usd=ticket.cost_usd,
+            cost_source=ticket.cost_source or attempt.deployment.price.source,
             overhead_s=ticket.overhead_s,
             request_class=ticket.request_class.name,
             complexity=ticket.scored.complexity,

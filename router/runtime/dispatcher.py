@@ -30,7 +30,9 @@ from router.runtime.after.cascade import Cascade
 from router.runtime.after.judging import Judges
 from router.runtime.cache import ResponseCache
 from router.runtime.call import Call, Caller
+from router.runtime.fanout.fanout import Fanout
 from router.runtime.hedge import run_hedged
+from router.runtime.jobs.homes import Homes
 from router.runtime.queue import Queue
 from router.runtime.window import Windows
 from router.wire.openai import assemble
@@ -56,6 +58,8 @@ class Dispatcher:
         queue = self.queue
         self._judges = Judges(controller, self._caller, clock, sink, waiting=lambda: queue.waiting, freed=queue.pump)
         self.cascade = Cascade(controller, self._caller, clock, sink, self._grant)
+        self.homes = Homes(controller)
+        self.fanout = Fanout(self.submit, lambda: controller.policy.bounds, clock, sink)
         self._clock = clock
         self._sink = sink
         self._draining = False
@@ -69,6 +73,8 @@ class Dispatcher:
         self, request: Request, responder: Responder | None = None, *, on_call: BeforeCall | None = None
     ) -> Reply:
         """See `router.ports.dispatch.Dispatch.submit`."""
+        if request.subqueries:
+            return await self.fanout.answer(request, responder, on_call)
         now = self._clock.now()
         name = request.request_class or ""
         try:
@@ -112,6 +118,7 @@ class Dispatcher:
     async def _made(self, ticket: Ticket, responder: Responder | None, on_call: BeforeCall | None) -> Reply:
         """An answer of its own: calls until one answers, or none may be made any more."""
         failure: RouterError | None = None
+        self.homes.enter(ticket)
         held = self.cascade.hold(ticket, responder) if ticket.request_class.cascade is not None else None
         while True:
             call, outcome = await self._attempt(ticket, held or responder, on_call, failure)
@@ -160,7 +167,7 @@ class Dispatcher:
     async def _run(self, call: Call, responder: Responder | None, on_call: BeforeCall | None) -> tuple[Call, Outcome]:
         """Make the call, with a second beside it where the class hedges and the first is silent."""
         after_s = call.ticket.request_class.hedge_after_s
-        if after_s is None:
+        if after_s is None or call.attempt.deployment.job is not None:
             return call, await self._caller.run(call, responder)
         return await run_hedged(
             call,
@@ -183,7 +190,7 @@ class Dispatcher:
             self.controller.retries.take()
             second = Call(ticket, *grant)
             await self._announce(second, on_call)
-        except Rejected:
+        except (Rejected, Expired, RequestError):
             return None
         except Exception:
             log.warning("hedge_failed", attempt=call.attempt.id, exc_info=True)
@@ -227,7 +234,8 @@ class Dispatcher:
         if isinstance(decision, Hold):
             return decision
         attempt, permit = self.controller.start(ticket, now=now)
-        self._sink.emit(DecisionMade(replace(decision, decide_s=self._clock.stopwatch() - started)))
+        took_s = self._clock.stopwatch() - started
+        self._sink.emit(DecisionMade(replace(decision, decide_s=took_s, parent=ticket.request.parent)))
         if ticket.shadow is not None and ticket.attempts == 1:
             self._compare(ticket, now)
         return attempt, permit
@@ -245,6 +253,7 @@ class Dispatcher:
     async def _recover(self, ticket: Ticket, error: RouterError, *, streamed: bool) -> RouterError:
         """Return when the request should be decided again; raise when it has failed for good."""
         now, controller = self._clock.now(), self.controller
+        self.homes.leave(ticket, error)
         routable = controller.routable(ticket)
         if not isinstance(error, BackendError):
             if controller.patience.climbs(ticket, error.code, routable=routable, now=now):
@@ -314,7 +323,7 @@ class Dispatcher:
 
     def held(self, source: str) -> int:
         """See `router.ports.dispatch.Dispatch.held`."""
-        return self.queue.held(source)
+        return self.queue.held(source) + self._caller.parked[source]
 
     def turn_away(self) -> None:
         """Who waits for the next day's budget is told that the router is shutting down, and who would later."""
@@ -334,7 +343,7 @@ class Dispatcher:
         """Take nothing new and wait for what is in flight; false when some was left."""
         self._draining = True
         until = self._clock.now() + grace_s
-        while self.in_flight and self._clock.now() < until:  # noqa: ASYNC110  # the last one to end tells nobody
+        while self.in_flight > self._caller.parked.total() and self._clock.now() < until:  # noqa: ASYNC110  # the last one to end tells nobody
             await asyncio.sleep(_DRAIN_LOOK_S)
         await self._judges.stop(until - self._clock.now())
         return not self.in_flight

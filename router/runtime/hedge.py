@@ -13,9 +13,11 @@ Rival = Callable[[], Awaitable[Call | None]]
 
 
 class Race:
-    """Lets one call of several through at its first token, and cancels the others."""
+    """Lets one call of several through at its first token, and cancels the others. One that is cancelled before it
+    began is withdrawn."""
 
-    def __init__(self) -> None:
+    def __init__(self, withdraw: Callable[[Call], None]) -> None:
+        self._withdraw = withdraw
         self._winner: Call | None = None
         self._runners: dict[Call, asyncio.Task[Outcome]] = {}
 
@@ -27,7 +29,12 @@ class Race:
         """Set a call going."""
         call.race = self
         task = self._runners[call] = asyncio.ensure_future(run(call))
+        task.add_done_callback(lambda done: self._ended(call, done))
         return task
+
+    def _ended(self, call: Call, task: asyncio.Task[Outcome]) -> None:
+        if task.cancelled() and not call.sent:
+            self._withdraw(call)
 
     def claim(self, call: Call) -> None:
         """The first token of a call came: the first to claim wins, any other is cancelled where it stands."""
@@ -69,7 +76,7 @@ async def run_hedged(
 ) -> tuple[Call, Outcome]:
     """Run `first`; after `after_s` without a token run what `rival()` gives beside it, if anything. The call that
     answered, and its outcome. A rival that comes too late is withdrawn: it is never made."""
-    race = Race()
+    race = Race(withdraw)
     task = race.start(first, run)
     try:
         await asyncio.wait({task}, timeout=after_s)

@@ -7,7 +7,10 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from router.domain.errors import BackendError
+
 Step = Callable[[], Awaitable[None] | None]
+_SDKS = frozenset({"botocore", "aiobotocore"})
 
 log = structlog.get_logger("router.loops")
 
@@ -37,6 +40,13 @@ class Loops:
         self._tasks.clear()
 
 
+def detail_of(error: Exception) -> str:
+    """What the log may hold of an error: of a service's only its code, for its words may quote a sender's."""
+    if isinstance(error, BackendError):
+        return error.code
+    return "" if type(error).__module__.partition(".")[0] in _SDKS else str(error)
+
+
 async def _repeat(name: str, seconds: float, step: Step) -> None:
     while True:
         await asyncio.sleep(seconds)
@@ -45,4 +55,4 @@ async def _repeat(name: str, seconds: float, step: Step) -> None:
             if result is not None:
                 await result
         except Exception as error:
-            log.error("loop_failed", loop=name, error=type(error).__name__, detail=str(error))
+            log.error("loop_failed", loop=name, error=type(error).__name__, detail=detail_of(error))

@@ -217,7 +217,6 @@ class Queue:
     def _find_place(self, waiter: Waiter) -> None:
         """Push out whoever has to give way, where there is no place for one more."""
         line, bounds = self._line, waiter.ticket.policy.bounds
-        retry_after_s = self._retry_after_s
         own = bounds.tenant_queue_requests
         if own < bounds.queue_requests and line.of_tenant[waiter.tenant] >= own:
             last = line.own_victim(waiter)
@@ -225,16 +224,16 @@ class Queue:
                 raise Rejected(
                     f"its tenant has {own} requests in the queue, as many as the policy allows",
                     code="tenant_queue_full",
-                    retry_after_s=retry_after_s(waiter),
+                    retry_after_s=self._retry_after_s(waiter),
                 )
         elif line.waiting >= bounds.queue_requests:
             last = line.victim(waiter, waiter.ticket.weight)
             if last is None:
-                raise Rejected("the queue is full", code="queue_full", retry_after_s=retry_after_s(waiter))
+                raise Rejected("the queue is full", code="queue_full", retry_after_s=self._retry_after_s(waiter))
         else:
             return
         assert isinstance(last, Waiter)
-        error = Evicted("pushed out of a full queue by another request", retry_after_s=retry_after_s(last))
+        error = Evicted("pushed out of a full queue by another request", retry_after_s=self._retry_after_s(last))
         self.remove(last)
         _refuse(last, error)
 
@@ -293,7 +292,16 @@ class Queue:
             self._classes.end(waiter.ticket.request_class.name, waiter)
             self._tenants.end(waiter.tenant, waiter)
             self._hold(waiter)
-        return False
+        return waiter.ticket.kept is not None and self._steps_aside(waiter)
+
+    def _steps_aside(self, waiter: Waiter) -> bool:
+        """Who is kept for a cheaper lane is in nobody's way; true if it was, and stands elsewhere now."""
+        old, new = waiter.lane, self._lane_of(waiter.ticket)
+        if new != old:
+            self._line.move(waiter, new, waiter.ticket.weight)
+            if not self._line.in_lane(old):
+                self._drains.pop(old, None)
+        return new != old
 
     def expire(self) -> None:
         """Answer at once what can no longer be in time: past its deadline or its patience, or sheddable and past the

@@ -77,18 +77,18 @@ class Windows:
         there = {id(w.ticket): w for w in waiters if not w.granted.done()}
         with self._window.still():
             ordered = self._window.order([w.ticket for w in there.values()])
-            kept = [w for w in (there[id(ticket)] for ticket in ordered) if not self._settle(w, now)]
-        self._kept += kept
+            left = sum(not self._settle(there[id(ticket)], now) for ticket in ordered)
         if was_empty and self._kept:
             asyncio.get_running_loop().call_later(LOOK_S, self._look)
         if there:
-            self._sink.emit(WindowClosed(len(there) - len(kept), len(kept)))
+            self._sink.emit(WindowClosed(len(there) - left, left))
 
     def _settle(self, waiter: _Waiter, now: float) -> bool:
         """Decide one; false if it is left for a later window."""
         try:
             has_place = len(self._kept) < _MOST_KEPT
             if has_place and self._window.waits(waiter.ticket, since=waiter.since, now=now):
+                self._kept.append(waiter)
                 return False
             granted = self._grant(waiter.ticket, now)
         except Exception as error:  # one request's trouble is its own

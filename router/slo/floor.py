@@ -57,7 +57,7 @@ class FloorPrice:
         self.target = min(floor.ratio + _MARGIN, 1.0)
         self.under_overload: FloorUnderOverload = floor.under_overload
         self.high = high
-        self.value = min(_START, high)
+        self.value = self._said = min(_START, high)
         self.is_held = False
         """Tuning is frozen: the price stays."""
         self.static: float | None = None
@@ -75,11 +75,11 @@ class FloorPrice:
 
     def advise(self) -> None:
         """Only say what the price would be from here on: where it starts is in force."""
-        self.static = min(_START, self.high)
+        self.static, self.value = min(_START, self.high), min(self._said, self.high)
 
     def go_on_from(self, old: FloorPrice) -> None:
         """Another policy: the price stays as it is, and where the promise does too, what is known of it."""
-        self.value = min(old.in_force, self.high)
+        self.value, self._said = min(old.in_force, self.high), old.value
         self._rates = old._rates
         if old.floor.ratio == self.floor.ratio:
             self.owed, self.risk = old.owed, old.risk
@@ -88,7 +88,7 @@ class FloorPrice:
         """An answer is going to be served that is counted with this adequacy, where `best` was to be had. A price
         cannot buy what is not there: while the best is below the target it is not counted, and this is false."""
         counts = counted >= self.target or best >= self.target
-        if counts:
+        if counts and not self.is_held:
             paid = min(max(_PAID_SHARE * self.owed, -_PAID_MOST), _PAID_MOST) if self.owed else 0.0
             self.owed -= paid
             self._move(self.target - counted + paid)

@@ -73,5 +73,5 @@ class CapacityPrice:
 
     @property
     def above_usual(self) -> float:
-        """How far the price is above what it was over the last minutes."""
-        return max(self.integral - self._usual.mean, 0.0)
+        """How far the price is above what it was over the last minutes; nothing where it is only said."""
+        return 0.0 if self.is_advice else max(self.integral - self._usual.mean, 0.0)

@@ -225,6 +225,7 @@ def _attempt(event: AttemptEnded) -> Record:
         first_token_s=event.first_token_s,
         output_tokens=outcome.output_tokens,
         cost_usd=outcome.cost_usd,
+        cost_source=outcome.cost_source if outcome.cost_usd else "",
         at=request.at + (outcome.ended - request.arrived),
     )
 
@@ -252,6 +253,7 @@ def _outcome(event: RequestEnded) -> Record:
         met=event.met,
         slo_met=event.slo_met,
         answer_cost_usd=event.answer_cost_usd,
+        cost_source=event.cost_source,
     )
 
 

@@ -55,6 +55,7 @@ class AttemptRecord(Record, frozen=True, tag="attempt"):
     output_tokens: int
     cost_usd: float
     at: float = 0.0
+    cost_source: str = ""
 
 
 class OutcomeRecord(Record, frozen=True, tag="outcome"):
@@ -82,6 +83,8 @@ class OutcomeRecord(Record, frozen=True, tag="outcome"):
     slo_met: bool
     answer_cost_usd: float | None = None
     """What of `cost_usd` the call cost that answered; the others have a record of their own."""
+    cost_source: str = ""
+    """Where the prices are from that make `cost_usd`; empty where nothing was paid."""
 
 
 class FeedbackRecord(Record, frozen=True, tag="feedback"):

@@ -18,6 +18,8 @@ FILE = "history.jsonl"
 OPERATOR, CONTROLLER = "operator", "controller"
 DETAILS_MAX = 50
 _ADVISED = "advised"
+_PRICED = {"capacity": "deployment", "input_tokens": "deployment", "output_tokens": "deployment", "tenant": "tenant"}
+"""Whose price it is, by its kind; that of every other is a class's."""
 
 
 class Kind(StrEnum):
@@ -131,7 +133,7 @@ def _limit(event: ev.LimitUpdate, at: float) -> Entry:
 
 
 def _price(event: ev.PriceUpdate, at: float) -> Entry:
-    subject = f"{'deployment' if event.kind == 'capacity' else 'class'} {event.subject}"
+    subject = f"{_PRICED.get(event.kind, 'class')} {event.subject}"
     state = _ADVISED if event.advised else ""
     return Entry(at, Kind.PRICE, CONTROLLER, subject, event.reason, event.kind, event.old, event.new, state)
 

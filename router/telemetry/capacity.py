@@ -35,7 +35,7 @@ class CapacityMetrics:
         self._lane = Gauge(registry, "router_deployment_lane", "1 for the lane it is in.", ("deployment", "lane"))
         self._tokens = Counter(registry, "router_reserved_tokens", "Tokens of reserved capacity used.", by_resource)
         self._ratio = Gauge(registry, "router_reserved_utilisation_ratio", "Share used in a minute.", by_resource)
-        self._hours = Counter(registry, "router_reserved_wasted_hours", "Hours paid for and not used.", by_deployment)
+        self._idle = Counter(registry, "router_reserved_wasted_seconds", "Time paid for and not used.", by_deployment)
         self._usd = Counter(registry, "router_reserved_wasted_usd", "Dollars paid for hours not used.", by_deployment)
         self._spilling = Gauge(registry, "router_reserved_spilling", "1 while load spills to on-demand.", by_deployment)
         self._spills = Counter(
@@ -64,11 +64,11 @@ class CapacityMetrics:
         reserved = [self._words.deployments[d.name] for d in policy.deployments if d.kind is Kind.PROVISIONED]
         self._tokens.create(product(reserved, RESOURCES))
         self._ratio.create(product(reserved, RESOURCES))
-        for counter in (self._hours, self._usd):
+        for counter in (self._idle, self._usd):
             counter.create((name,) for name in reserved)
         self._spilling.create((name,) for name in reserved)
         self._spills.create(product(reserved, (FILLING, SPILLING)))
-        groups = [d.group for d in policy.deployments if d.kind is not Kind.PROVISIONED]
+        groups = [d.group for d in policy.deployments if d.kind not in (Kind.PROVISIONED, Kind.JOB)]
         self._groups.allow(groups)
         for gauge in (self._wanted, self._listed):
             for group in dict.fromkeys(groups):
@@ -102,7 +102,7 @@ class CapacityMetrics:
             self._tokens.add((name, resource), max(tokens, 0.0))
             if ratio is not None:
                 self._ratio.put((name, resource), ratio)
-        self._hours.add((name,), event.wasted_hours)
+        self._idle.add((name,), event.wasted_hours * 3600.0)
         self._usd.add((name,), event.wasted_usd)
 
     def _on_spill(self, event: SpillChanged) -> None:

@@ -12,6 +12,8 @@ import structlog
 from router.domain import events as ev
 from router.domain.control.batches import BatchEnded
 from router.domain.control.capacity import GroupObserved, LaneChanged, ReserveObserved, SpillChanged, WantedReplicas
+from router.domain.control.jobs import AnswersUnused, JobChanged, JobsObserved, RecordsReturned
+from router.domain.control.provisioned import ControlPlaneHeard, ProvisionedChanged, ProvisionedObserved, Reconciled
 from router.domain.control.stability import CoverageChanged, KnowledgeChanged, PredictionsScored, TuningChanged
 from router.domain.control.windows import WindowClosed
 from router.domain.drift import DriftDetected, FloorAtRisk, FloorObserved
@@ -21,6 +23,24 @@ from router.telemetry.sink import Handler, Handlers
 from router.wire.trace import read_trace
 
 TEXT_MAX = 200
+_SAID: dict[type[ev.Event], str] = {
+    DriftDetected: "drift_detected",
+    LearnedReset: "learned_reset",
+    LearnedImported: "learned_imported",
+    LearningFrozen: "learning_frozen",
+    BeliefsWidened: "beliefs_widened",
+    SpillChanged: "spill_changed",
+    CoverageChanged: "coverage_changed",
+    TuningChanged: "tuning_changed",
+    KnowledgeChanged: "knowledge_changed",
+    WantedReplicas: "wanted_replicas",
+    JobChanged: "batch_job_changed",
+    RecordsReturned: "batch_records_returned",
+    AnswersUnused: "batch_answers_unused",
+    ProvisionedChanged: "provisioned_changed",
+    ControlPlaneHeard: "aws_control_heard",
+}
+"""Told with all their fields."""
 
 
 class EventLog:
@@ -47,19 +67,14 @@ class EventLog:
             ev.BudgetChanged: self._on_budget,
             ev.CeilingUpdate: self._on_ceiling,
             FloorAtRisk: self._on_floor,
-            DriftDetected: self._said("drift_detected"),
-            LearnedReset: self._said("learned_reset"),
-            LearnedImported: self._said("learned_imported"),
-            LearningFrozen: self._said("learning_frozen"),
-            BeliefsWidened: self._said("beliefs_widened"),
-            SpillChanged: self._said("spill_changed"),
-            CoverageChanged: self._said("coverage_changed"),
-            TuningChanged: self._said("tuning_changed"),
-            KnowledgeChanged: self._said("knowledge_changed"),
-            WantedReplicas: self._said("wanted_replicas"),
             ev.IngressEvent: self._on_ingress,
+            **{event: self._said(name) for event, name in _SAID.items()},
         }
-        debug: dict[type[ev.Event], Handler] = {
+        return info | self._besides() if self._debug else info
+
+    def _besides(self) -> dict[type[ev.Event], Handler]:
+        """What comes with every request or tick."""
+        return {
             ev.RequestReceived: self._on_received,
             ev.FeedbackReceived: self._on_feedback,
             ev.LimitUpdate: self._plain("limit_updated"),
@@ -80,10 +95,12 @@ class EventLog:
             ev.JudgeCompared: self._plain("judge_compared"),
             ev.RequestShaped: self._plain("request_shaped"),
             BatchEnded: self._plain("batch_ended"),
+            JobsObserved: self._plain("batch_jobs_observed"),
             WindowClosed: self._plain("window_closed"),
             PredictionsScored: self._plain("predictions_scored"),
+            ProvisionedObserved: self._plain("provisioned_observed"),
+            Reconciled: self._plain("reconciled"),
         }
-        return info | debug if self._debug else info
 
     def flush(self) -> None:
         """Write the batch."""
@@ -155,6 +172,8 @@ class EventLog:
             ending=outcome.ending,
             code=outcome.error_code,
             retry_after_s=outcome.retry_after_s,
+            served_as=outcome.served_as,
+            served_otherwise=outcome.served_otherwise,
         )
 
     def _on_ended(self, event: ev.RequestEnded) -> None:
@@ -175,6 +194,7 @@ class EventLog:
             input_tokens=event.input_tokens,
             output_tokens=event.output_tokens,
             cost_usd=event.cost_usd,
+            cost_source=event.cost_source,
             slo_met=event.slo_met,
             trace_id=_trace_id(event.request.traceparent),
         )

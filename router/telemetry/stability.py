@@ -6,6 +6,7 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry
 
+from router.control.limits.stand import REQUESTS
 from router.domain.control.stability import CoverageChanged, KnowledgeChanged, PredictionsScored, TuningChanged
 from router.domain.deployment import Mode
 from router.domain.events import CeilingUpdate, LimitUpdate, PriceUpdate
@@ -122,7 +123,8 @@ class StabilityMetrics:
     def _on_limit(self, event: LimitUpdate) -> None:
         if event.advised:
             self._advice.add(("limit",))
-            self._limit.put((self._words.deployments[event.deployment],), event.new)
+            if event.what == REQUESTS:
+                self._limit.put((self._words.deployments[event.deployment],), event.new)
 
     def _on_price(self, event: PriceUpdate) -> None:
         if event.advised:

@@ -7,8 +7,9 @@ that even then nothing is paid twice; the ingress gives a fresh id to an unmarke
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -18,6 +19,7 @@ from router.domain.outcome import Receipt
 from router.wire.mqtt_packet import Publish
 from router.wire.openai import receipt_fields
 
+T = TypeVar("T")
 Properties = tuple[tuple[str, str], ...]
 
 TOPIC_BYTES = 1024
@@ -48,10 +50,23 @@ class Feedback(Struct, frozen=True):
     quality: Annotated[float, Meta(ge=0, le=1)]
 
 
+class Cancel(Struct, frozen=True):
+    """Which request is taken back."""
+
+    request_id: str
+    tenant: str
+
+
+class _CancelBody(Struct, frozen=True):
+    request_id: Annotated[str, Meta(min_length=1, max_length=ID_CHARS)]
+    tenant: Annotated[str, Meta(min_length=1, max_length=ID_CHARS)] | None = None
+
+
 class _Verdict(Struct, frozen=True):
     passed: bool
 
 
+_read_cancel = msgspec.json.Decoder(_CancelBody).decode
 _read_verdict = msgspec.json.Decoder(_Verdict).decode
 _read_feedback = msgspec.json.Decoder(Feedback).decode
 _KNOWN = frozenset(("request-id", "tenant", "class", "priority", "traceparent"))
@@ -133,9 +148,9 @@ def request_problem(message: Publish, max_body_bytes: int) -> RequestError | Non
     return None
 
 
-def reply_properties(request_id: str, receipt: Receipt) -> Properties:
-    """User properties of an answer."""
-    fields = [(f"router-{name}", value) for name, value in receipt_fields(receipt)]
+def reply_properties(request_id: str, receipt: Receipt, *, is_opening: bool = False) -> Properties:
+    """User properties of an answer, or of a stream's first piece."""
+    fields = [(f"router-{name}", value) for name, value in receipt_fields(receipt, is_opening=is_opening)]
     fields.insert(0, ("request-id", request_id))
     if _is_plain("".join([value for _, value in fields])):
         return tuple(fields)
@@ -171,13 +186,19 @@ def dead_letter_properties(message: Publish, error: RouterError) -> Properties:
 
 def read_feedback(payload: bytes) -> Feedback:
     """`{"decision_id": "...", "quality": 0..1}`; `RequestError` if it is not."""
-    try:
-        payload.decode()
-        return _read_feedback(payload)
-    except msgspec.ValidationError as error:
-        raise RequestError(f"feedback: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"feedback is not JSON: {error}", code="invalid_json") from None
+    return _read("feedback", _read_feedback, payload)
+
+
+def read_cancel(message: Publish) -> Cancel:
+    """By the user properties `request-id` and `tenant` of the request, or `{"request_id": "...", "tenant": "..."}`, of
+    which a property `tenant` may stand for the second; `RequestError` if it is neither."""
+    if message.problem is not None:
+        raise RequestError(message.problem)
+    fields = read_fields(message.properties)
+    if fields.request_id is not None:
+        return Cancel(fields.request_id, fields.tenant)
+    body = _read("cancel", _read_cancel, message.payload)
+    return Cancel(body.request_id, body.tenant or fields.tenant)
 
 
 def question_properties(request_id: str, decision_id: str, deployment: str) -> Properties:
@@ -193,13 +214,17 @@ def question_payload(request_id: str, decision_id: str, choices: bytes) -> bytes
 
 def read_verdict(payload: bytes) -> bool:
     """`{"passed": true}` or `{"passed": false}`; `RequestError` if it is neither."""
+    return _read("verdict", _read_verdict, payload).passed
+
+
+def _read(what: str, decode: Callable[[bytes], T], payload: bytes) -> T:
     try:
         payload.decode()
-        return _read_verdict(payload).passed
+        return decode(payload)
     except msgspec.ValidationError as error:
-        raise RequestError(f"verdict: {error}") from None
+        raise RequestError(f"{what}: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError(f"verdict is not JSON: {error}", code="invalid_json") from None
+        raise RequestError(f"{what} is not JSON: {error}", code="invalid_json") from None
 
 
 def clean(text: str) -> str:

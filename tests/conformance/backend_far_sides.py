@@ -8,18 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import aioboto3
 import pytest
 
-from router.backends.bedrock import BedrockBackend
 from router.backends.openai_http import OpenAIHttpBackend
 from router.backends.simulated import SimulatedAnswer, SimulatedBackend
 from router.backends.simulated_fleet import DeploymentSpec, EventSpec, FleetSpec, StepMs, TokenPrices
 from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
 from router.domain.outcome import Attempt, Usage
 from router.domain.request import Request
-from router.doubles import bedrock_faults, openai_answers
-from router.doubles.bedrock_server import bedrock_server
+from router.doubles import openai_answers
 from router.doubles.openai_server import openai_server
 from router.ports.backend import Backend
 
@@ -83,54 +80,6 @@ class Far(ABC):
     @abstractmethod
     def serving(self) -> int:
         """Calls being answered now."""
-
-
-class BedrockFar(Far):
-    """`bedrock`, through the real SDK, against the double on a loopback port."""
-
-    def __init__(self, script: bedrock_faults.Script, url: str) -> None:
-        session = aioboto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
-        self.script = script
-        self.backend = BedrockBackend(session)
-        self.deployment = _deployment(Address("bedrock", "test.model-v1:0", url=url, region="eu-west-1"))
-        vacant = Address("bedrock", "test.model-v1:0", url=_vacant_url(), region="eu-west-1")
-        self.vacant = _deployment(vacant)
-
-    def answers(self, n: int) -> str:
-        pieces = _pieces(n)
-        self.script.answer = bedrock_faults.Answer(pieces, input_tokens=11, output_tokens=n, cache_read_tokens=5)
-        return "".join(pieces)
-
-    def accounts(self, request: Request) -> Usage:
-        return Usage(input_tokens=16, output_tokens=len(self.script.answer.pieces), cached_tokens=5)
-
-    def throttles(self) -> float:
-        self.script.refuse = bedrock_faults.Refusal("ThrottlingException", retry_after="7")
-        return 7.0
-
-    def is_busy(self) -> None:
-        self.script.refuse = bedrock_faults.Refusal("ServiceUnavailableException")
-
-    def refuses(self) -> None:
-        self.script.refuse = bedrock_faults.Refusal("ValidationException")
-
-    def breaks(self, after: int) -> None:
-        self.script.breaks = bedrock_faults.Break(bedrock_faults.How.CUT, after)
-
-    def garbles(self, after: int) -> None:
-        self.script.breaks = bedrock_faults.Break(bedrock_faults.How.GARBAGE, after)
-
-    def hangs(self, after: int) -> None:
-        self.script.breaks = bedrock_faults.Break(bedrock_faults.How.HANG, after)
-
-    def recovers(self) -> None:
-        self.script.refuse = self.script.breaks = None
-
-    def calls(self) -> int:
-        return len(self.script.calls)
-
-    def serving(self) -> int:
-        return self.script.serving
 
 
 class OpenAIFar(Far):
@@ -262,12 +211,6 @@ class SimulatedFar(Far):
 
 
 @asynccontextmanager
-async def _bedrock() -> AsyncIterator[Far]:
-    async with bedrock_server() as double:
-        yield BedrockFar(double.script, double.url)
-
-
-@asynccontextmanager
 async def _openai_http() -> AsyncIterator[Far]:
     async with openai_server() as double:
         yield OpenAIFar(double.script, double.url)
@@ -279,7 +222,6 @@ async def _simulated() -> AsyncIterator[Far]:
 
 
 FAR_SIDES: dict[str, Callable[[], AbstractAsyncContextManager[Far]]] = {
-    "bedrock": _bedrock,
     "openai_http": _openai_http,
     "simulated": _simulated,
 }

@@ -17,6 +17,8 @@ from router.domain.errors import BackendError, Overloaded, Refused, Throttled, T
 from router.domain.outcome import Attempt, AttemptId, Delta
 from router.wire.openai import Envelope, assemble, read_request
 from tests.conformance.backend_far_sides import FAR_SIDES, Far
+from tests.conformance.bedrock_far_sides import BEDROCK_FAR_SIDES
+from tests.conformance.sagemaker_far_sides import SAGEMAKER_FAR_SIDES
 
 PATIENCE_S = 10.0
 """How long a far side may take to notice something before a test gives up."""
@@ -30,9 +32,12 @@ def _no_aws_account(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
-@pytest.fixture(params=FAR_SIDES)
+ALL_FAR_SIDES = FAR_SIDES | BEDROCK_FAR_SIDES | SAGEMAKER_FAR_SIDES
+
+
+@pytest.fixture(params=ALL_FAR_SIDES)
 async def far(request: pytest.FixtureRequest) -> AsyncIterator[Far]:
-    async with FAR_SIDES[request.param]() as one:
+    async with ALL_FAR_SIDES[request.param]() as one:
         yield one
         await one.backend.close()
 

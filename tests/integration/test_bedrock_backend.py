@@ -1,4 +1,4 @@
-"""`router.backends.bedrock` and its double, through the real SDK over loopback sockets."""
+"""`router.backends.aws.bedrock` and its double, through the real SDK over loopback sockets."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aioboto3
-import aiohttp
 import msgspec
 import pytest
-from botocore.exceptions import ClientError
 
-from router.backends.bedrock import BedrockBackend
+from router.backends.aws.bedrock import BedrockBackend
 from router.domain.decision import DecisionId
 from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
 from router.domain.errors import (
@@ -24,13 +22,13 @@ from router.domain.errors import (
     TimedOut,
 )
 from router.domain.outcome import Attempt, AttemptId, Delta
-from router.doubles.bedrock_faults import Answer, Break, How, Refusal, ToolUse, words
-from router.doubles.bedrock_server import BedrockServer, bedrock_server
+from router.doubles.aws.faults import Fault, How
+from router.doubles.aws.models import Answer, Model, Speed, ToolUse
+from router.doubles.aws.server import AwsDouble, aws_double
 from router.wire.openai import Envelope, assemble, read_request
 
 ARN = "arn:aws:bedrock:eu-west-1:123456789012:provisioned-model/abcdefghij12"
 HI: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
-TURN: dict[str, Any] = {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +46,8 @@ def session() -> aioboto3.Session:
 
 
 @pytest.fixture
-async def double() -> AsyncIterator[BedrockServer]:
-    async with bedrock_server() as one:
+async def double() -> AsyncIterator[AwsDouble]:
+    async with aws_double() as one:
         yield one
 
 
@@ -60,15 +58,8 @@ async def backend() -> AsyncIterator[BedrockBackend]:
     await one.close()
 
 
-@pytest.fixture
-async def client(double: BedrockServer) -> AsyncIterator[Any]:
-    """The SDK's own client, as anybody would make one, but without retries."""
-    async with session().client("bedrock-runtime", "eu-west-1", endpoint_url=double.url) as one:
-        yield one
-
-
 def attempt(
-    double: BedrockServer,
+    double: AwsDouble,
     body: dict[str, Any] | None = None,
     *,
     target: str = ARN,
@@ -123,13 +114,13 @@ async def failure(backend: BedrockBackend, to: Attempt) -> BackendError:
         ("ResourceNotFoundException", Refused),
     ],
 )
-async def test_refusals(backend: BedrockBackend, double: BedrockServer, code: str, kind: type[BackendError]) -> None:
+async def test_refusals(backend: BedrockBackend, double: AwsDouble, code: str, kind: type[BackendError]) -> None:
     """Every exception that Converse can answer with arrives as its error, after a single call."""
-    double.script.refuse = Refusal(code, "because")
+    double.world.faults[:] = [Fault(code=code, message="because")]
     for stream in (True, False):
         error = await failure(backend, attempt(double, stream=stream))
         assert (type(error), error.message) == (kind, f"{code}: because")
-    assert [call.operation for call in double.script.calls] == ["ConverseStream", "Converse"]
+    assert [call.operation for call in double.world.calls] == ["ConverseStream", "Converse"]
 
 
 @pytest.mark.parametrize(
@@ -143,10 +134,10 @@ async def test_refusals(backend: BedrockBackend, double: BedrockServer, code: st
     ],
 )
 async def test_exceptions_in_the_stream(
-    backend: BedrockBackend, double: BedrockServer, name: str, kind: type[BackendError]
+    backend: BedrockBackend, double: AwsDouble, name: str, kind: type[BackendError]
 ) -> None:
     """An exception in mid-stream comes as its error, after the pieces before it."""
-    double.script.breaks = Break(How.EXCEPTION, after=2, exception=name)
+    double.world.faults[:] = [Fault(How.EXCEPTION, name, after=2)]
     pieces = []
     with pytest.raises(BackendError) as caught:  # noqa: PT012  # it fails in mid-loop
         async for delta in backend.open(attempt(double)):
@@ -156,30 +147,32 @@ async def test_exceptions_in_the_stream(
 
 
 @pytest.mark.parametrize("how", [How.CUT, How.GARBAGE, How.SILENT_END])
-async def test_broken_streams(backend: BedrockBackend, double: BedrockServer, how: How) -> None:
+async def test_broken_streams(backend: BedrockBackend, double: AwsDouble, how: How) -> None:
     """A stream that is cut, turns to garbage, or ends without a stop reason is a ProtocolError."""
-    double.script.breaks = Break(how, after=2)
+    double.world.faults[:] = [Fault(how, after=2)]
     assert type(await failure(backend, attempt(double))) is ProtocolError
 
 
 @pytest.mark.parametrize("target", [ARN, "meta.llama3-1-8b-instruct-v1:0", "eu.amazon.nova-lite-v1:0"])
-async def test_any_model_id(backend: BedrockBackend, double: BedrockServer, target: str) -> None:
+async def test_any_model_id(backend: BedrockBackend, double: AwsDouble, target: str) -> None:
     """Provisioned ARN, on-demand id and inference profile reach Bedrock as they stand in the policy."""
     await answer(backend, attempt(double, target=target))
     await answer(backend, attempt(double, target=target, stream=False))
-    assert [call.model_id for call in double.script.calls] == [target, target]
+    assert [call.params["modelId"] for call in double.world.calls] == [target, target]
 
 
-async def test_region_of_the_address(backend: BedrockBackend, double: BedrockServer) -> None:
+async def test_region_of_the_address(backend: BedrockBackend, double: AwsDouble) -> None:
     """Calls are signed for the region of the deployment's address."""
     for region in ("eu-west-1", "us-east-1"):
         await answer(backend, attempt(double, region=region))
-    assert [call.region for call in double.script.calls] == ["eu-west-1", "us-east-1"]
+    assert [call.region for call in double.world.calls] == ["eu-west-1", "us-east-1"]
 
 
-async def test_everything_in_one_request(backend: BedrockBackend, double: BedrockServer) -> None:
+async def test_everything_in_one_request(backend: BedrockBackend, double: AwsDouble) -> None:
     """A request with system prompt, picture, tools and parameters passes the service model and gets its answer."""
-    double.script.answer = Answer((), tools=(ToolUse("t1", "now", ('{"zo', 'ne":"CET"}')),), stop_reason="tool_use")
+    double.world.default = Model(
+        "m", says=Answer((), tools=(ToolUse("t1", "now", ('{"zo', 'ne":"CET"}')),), stop_reason="tool_use")
+    )
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     body = {
         "messages": [
@@ -197,19 +190,19 @@ async def test_everything_in_one_request(backend: BedrockBackend, double: Bedroc
     assert await answer(backend, attempt(double, body, stream=False)) == choice
 
 
-async def test_token_bound_is_honoured(backend: BedrockBackend, double: BedrockServer) -> None:
+async def test_token_bound_is_honoured(backend: BedrockBackend, double: AwsDouble) -> None:
     """The double stops at maxTokens and says so, and the answer's finish reason is `length`."""
     choice = await answer(backend, attempt(double, {**HI, "max_tokens": 3}))
     assert (choice["message"]["content"], choice["finish_reason"]) == ("word0 word1 word2 ", "length")
 
 
-async def test_what_converse_cannot_say_makes_no_call(backend: BedrockBackend, double: BedrockServer) -> None:
+async def test_what_converse_cannot_say_makes_no_call(backend: BedrockBackend, double: AwsDouble) -> None:
     """A request that Converse cannot express is refused without a call."""
     assert (await failure(backend, attempt(double, {**HI, "n": 3}))).code == "unsupported"
-    assert double.script.calls == []
+    assert list(double.world.calls) == []
 
 
-async def test_no_credentials(double: BedrockServer) -> None:
+async def test_no_credentials(double: AwsDouble) -> None:
     """Without credentials a call is forbidden, as with the wrong ones: the sender can do nothing about it."""
     backend = BedrockBackend(aioboto3.Session())
     try:
@@ -218,15 +211,15 @@ async def test_no_credentials(double: BedrockServer) -> None:
         await backend.close()
 
 
-async def test_bad_endpoint(backend: BedrockBackend, double: BedrockServer) -> None:
+async def test_bad_endpoint(backend: BedrockBackend, double: AwsDouble) -> None:
     """An endpoint that is no URL fails as a BackendError too."""
     double.url = "not a url"
     await failure(backend, attempt(double))
 
 
-async def test_abandoned_streams_hold_no_connection(backend: BedrockBackend, double: BedrockServer) -> None:
+async def test_abandoned_streams_hold_no_connection(backend: BedrockBackend, double: AwsDouble) -> None:
     """Of fifty streams abandoned after their first piece not one is still being served."""
-    double.script.breaks = Break(How.HANG, after=1)
+    double.world.faults[:] = [Fault(How.HANG, after=1)]
 
     async def abandon() -> None:
         stream = backend.open(attempt(double))
@@ -235,91 +228,19 @@ async def test_abandoned_streams_hold_no_connection(backend: BedrockBackend, dou
 
     await asyncio.gather(*(abandon() for _ in range(50)))
     for _ in range(50):
-        await asyncio.wait_for(double.script.gone.acquire(), 10)
-    assert double.script.serving == 0
+        await asyncio.wait_for(double.world.gone.acquire(), 10)
+    assert double.world.serving == 0
 
 
-async def test_answers_after_close(backend: BedrockBackend, double: BedrockServer) -> None:
+async def test_answers_after_close(backend: BedrockBackend, double: AwsDouble) -> None:
     """Closing frees every client; closing twice is harmless."""
     await answer(backend, attempt(double))
     await backend.close()
     await backend.close()
 
 
-async def test_double_counts_and_invokes(client: Any, double: BedrockServer) -> None:
-    """The double counts tokens of a Converse input and answers a Llama prompt."""
-    counted = await client.count_tokens(modelId="m", input={"converse": TURN})
-    assert counted["inputTokens"] == 1
-    double.script.answer = words(3)
-    invoked = await client.invoke_model(modelId="m", body=b'{"prompt": "a b c"}')
-    body = msgspec.json.decode(await invoked["body"].read())
-    assert (body["generation"], body["prompt_token_count"]) == ("word0 word1 word2 ", 3)
-
-
-async def post(double: BedrockServer, body: bytes, *, signed: bool = True) -> tuple[int, str, str]:
-    """A request that the SDK would not send: status, error code, message."""
-    scope = "AWS4-HMAC-SHA256 Credential=test/20261120/eu-west-1/bedrock/aws4_request, SignedHeaders=host"
-    headers = {"Authorization": scope} if signed else {}
-    url = f"{double.url}/model/m/converse"
-    async with aiohttp.ClientSession() as http, http.post(url, data=body, headers=headers) as response:
-        code = response.headers.get("x-amzn-ErrorType", "").partition(":")[0]
-        return response.status, code, (await response.json()).get("message", "")
-
-
-async def test_double_refuses_unsigned(double: BedrockServer) -> None:
-    """A request that is not signed for bedrock is refused."""
-    assert (await post(double, b"{}", signed=False))[:2] == (403, "MissingAuthenticationTokenException")
-
-
-@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'{"a": "\xff"}'])
-async def test_double_refuses_what_is_no_object(double: BedrockServer, body: bytes) -> None:
-    """A body that is not a JSON object is a SerializationException."""
-    assert (await post(double, body))[:2] == (400, "SerializationException")
-
-
-@pytest.mark.parametrize(
-    ("more", "complaint"),
-    [
-        ({"topK": 3}, "topK"),
-        ({"inferenceConfig": {"maxTokens": "9"}}, "maxTokens"),
-        ({"inferenceConfig": {"temperature": 1.5}}, "temperature"),
-        ({"messages": [{"role": "system", "content": [{"text": "x"}]}]}, "role"),
-        ({"messages": [{"role": "assistant", "content": [{"text": "x"}]}]}, "start with a user"),
-        ({"messages": TURN["messages"] * 2}, "alternate"),
-        ({"messages": [{"role": "user", "content": [{"text": " "}]}]}, "blank"),
-        ({"messages": [{"role": "user", "content": []}]}, "empty"),
-        (
-            {
-                "messages": [
-                    *TURN["messages"],
-                    {"role": "assistant", "content": [{"toolUse": {"toolUseId": "t", "name": "n", "input": {}}}]},
-                ]
-            },
-            "toolConfig",
-        ),
-    ],
-)
-async def test_double_holds_to_the_service_model(double: BedrockServer, more: dict[str, Any], complaint: str) -> None:
-    """Unknown fields, wrong types, values out of range and bad conversations are ValidationExceptions."""
-    status, code, message = await post(double, msgspec.json.encode({**TURN, **more}))
-    assert (status, code) == (400, "ValidationException")
-    assert complaint in message
-
-
-async def test_double_refuses_in_order(client: Any, double: BedrockServer) -> None:
-    """Refusals for the next calls are used up in order, then calls are answered."""
-    double.script.refuse_next.extend([Refusal("AccessDeniedException"), Refusal("ValidationException")])
-    codes = []
-    for _ in range(2):
-        with pytest.raises(ClientError) as caught:
-            await client.converse(modelId="m", **TURN)
-        codes.append(caught.value.response["Error"]["Code"])
-    assert codes == ["AccessDeniedException", "ValidationException"]
-    assert (await client.converse(modelId="m", **TURN))["stopReason"] == "end_turn"
-
-
-async def test_double_is_slow_where_told(backend: BedrockBackend, double: BedrockServer) -> None:
+async def test_double_is_slow_where_told(backend: BedrockBackend, double: AwsDouble) -> None:
     """A slow first token passes a deadline that stands before it."""
-    double.script.first_token_s = 30.0
+    double.world.default = Model("slow", speed=Speed(first_token_s=30.0))
     hasty = msgspec.structs.replace(attempt(double), deadline=asyncio.get_running_loop().time() + 0.2)
     assert (await failure(backend, hasty)).code == "timeout_deadline"

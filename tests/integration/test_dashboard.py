@@ -46,6 +46,7 @@ WHERE_THERE_IS_ONE = re.compile(
     r"|/ Promised \w+ / B|/ Output ceiling|/ Answers cut off|/ Moves of ceilings"
     r"|/ Checked answers|/ What the checks say|/ Judg(ed answers|ing: dollars)|/ Do judge and sender agree"
     r"|/ Mean budgets|/ Batch(es)?[: ]|/ Why a batch|/ Lanes|/ Advice|/ Decided together"
+    r"|AWS control plane /|AWS: on-demand quota|/ Batch jobs: |Requests in parts /"
     r"|/ Tokens on the deployments / C|/ Predictions: 90 % interval / B|/ Tuning: frozen, and what is known / [BC]"
 )
 """What shows an edit, a rollout, a budget, a cache, a judge and so on: empty where there is none and nobody edits."""

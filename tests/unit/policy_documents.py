@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 
 Schema = Mapping[str, Any]
 WORDS = ("small", "large", "llama-3.1-8b", "eu", "extraction", "chat", "a", "b", "s", "*", "x/#", "auto", "ms", "none")
+ROLE = "arn:aws:iam::123456789012:role/r"
+FITTING = ("a", "b", "c", "5s", "2m", "90%", "http://h/v1", "DRAFT", "s3://bucket/a", ROLE)
+"""Of each pattern of the schemas at least one."""
 FEW_FIELDS = 5
 
 
@@ -72,7 +75,7 @@ def _scalar(node: Schema, kind: str | None) -> st.SearchStrategy[Any]:
     if kind == "string":
         pattern = node.get("pattern")
         if pattern is not None:
-            fitting = [word for word in ("a", "b", "c", "5s", "2m", "90%", "http://h/v1") if re.search(pattern, word)]
+            fitting = [word for word in FITTING if re.search(pattern, word)]
             return st.sampled_from(fitting) | st.from_regex(pattern, fullmatch=True).map(str.strip)
         return st.one_of(st.sampled_from(WORDS), st.text(min_size=node.get("minLength", 0), max_size=4))
     return st.sampled_from((None, 1, "x", [], {}))

@@ -9,7 +9,7 @@ import pytest
 
 from router.domain.control.batches import BatchEnded, Start
 from router.domain.deployment import BatchProfile
-from router.domain.errors import BackendError, Overloaded, Refused
+from router.domain.errors import BackendError, Overloaded
 from router.domain.events import AttemptEnded, RequestEnded
 from router.domain.outcome import Attempt, Delta, Ending
 from router.domain.slo import Indicator, Objective, Objectives, RequestClass
@@ -51,7 +51,7 @@ async def opened(house: House) -> asyncio.Task[object]:
     return first
 
 
-@pytest.mark.parametrize("error", [Refused("no"), BackendError("500"), RuntimeError("boom")])
+@pytest.mark.parametrize("error", [BackendError("500"), RuntimeError("boom")])
 def test_one_bad_item_fails_its_half_of_the_batch_and_no_more(error: Exception) -> None:
     """The batch is run again in halves, once: the half without the bad item is answered."""
 
@@ -191,6 +191,19 @@ def test_the_policy_bounds_the_wait(wait_s: float | None, longest_s: float) -> N
         waits = [e.wait_s for e in house.of(BatchEnded)]
         assert max(waits) <= longest_s
         assert max(waits) >= 0.3 * longest_s
+
+    virtually(scene)
+
+
+def test_who_comes_alone_with_hours_does_not_wait_for_company() -> None:
+    """One request to a slow endpoint with 30 hours left: it goes when the arrivals, by its own, are clearly over."""
+
+    async def scene() -> None:
+        patient = RequestClass("all", deadline_s=108_000.0, max_retries=0)
+        house = batching(lasting(0.5), patient, batch=BatchProfile(0.5, 0.01))
+        await house.attempt("alone")
+        (told,) = house.of(BatchEnded)
+        assert told.wait_s <= 15.0
 
     virtually(scene)
 

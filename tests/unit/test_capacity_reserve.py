@@ -75,14 +75,6 @@ def test_a_call_that_was_never_taken_in_gives_its_tokens_back() -> None:
     assert (quota.used_input, quota.used_output) == (0.0, 0.0)
 
 
-def test_room_is_foretold() -> None:
-    """Seconds until a call has room: the slower of both buckets, and none where it has."""
-    quota = reserved().quota
-    quota.reserve(6000.0, 600.0, now=0.0)
-    assert quota.wait_s(100.0, 100.0, now=0.0) == pytest.approx(10.0)
-    assert quota.wait_s(100.0, 100.0, now=60.0) == 0.0
-
-
 def throttled(true_in: float, true_out: float, demand: float, *, seed: int = 1) -> tuple[Quota, int, int]:
     """Ten minutes against buckets of an unknown size; calls of 100 in and 10 out on average, `demand` a second."""
     rng, server, quota = Random(seed), Quota(TokenQuota(true_in, true_out)), Quota(None)

@@ -119,6 +119,23 @@ def test_the_policy_tells_unit_and_prices(place: Path) -> None:
     assert one.assumptions.on_demand_usd_per_mtok.input == 1
 
 
+def test_a_slow_cheap_lane_is_no_price_on_demand(place: Path) -> None:
+    """What a unit does not take goes where it is answered in time; a flex tier at half price is not that."""
+    flex = "  - {name: flex, model: llama-3.1-70b, tier: large, backend: simulated, lane: flex, price_factor: 0.5}\n"
+    (place / "policies" / "fleet.yaml").write_text(FLEET.replace("prices:", flex + "prices:"))
+    assert run("--trace", trace(place / "day.csv", 24), "--plan", "plan.yaml").exit_code == 0
+    assert read_plan("plan.yaml", (place / "plan.yaml").read_text()).assumptions.on_demand_usd_per_mtok.input == 1
+
+
+def test_without_a_policy_it_says_what_to_give(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has none is told of both ways, not of a missing file."""
+    trace(place / "day.csv", 24)
+    (place / "policies").rename(place / "elsewhere")
+    monkeypatch.delenv("ROUTER_POLICIES", raising=False)
+    said = refused("--trace", "day.csv", "--model", "m")
+    assert said.startswith("no policy directory policies here: name one with --policies, or give all of --unit-input")
+
+
 def test_a_plan_holds_at_every_hour_what_the_advice_says(place: Path) -> None:
     """A committed base, and office hours on top of it."""
     rows = ["arrival_s,input_tokens,output_tokens"]

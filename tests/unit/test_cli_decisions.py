@@ -49,6 +49,15 @@ def test_the_last_ones_are_listed_newest_at_the_bottom(app: typer.Typer, state: 
     assert [line.split()[1] for line in result.output.splitlines()[1:]] == ["d27", "d28", "d29"]
 
 
+def test_in_a_pipe_nothing_is_cut(app: typer.Typer, state: Path) -> None:
+    """Nobody has said how wide it is: ids and names are whole, so that they can be asked for again."""
+    result = CliRunner(env={"COLUMNS": None, "NO_COLOR": "1"}).invoke(app, ["--state", str(state)])
+    assert result.exit_code == 0
+    assert "\u2026" not in result.output
+    full = CliRunner(env={"COLUMNS": None, "NO_COLOR": "1"}).invoke(app, ["--state", str(state), "d7"])
+    assert "\u2026" not in full.output
+
+
 def test_class_and_deployment_narrow_the_list(app: typer.Typer, state: Path) -> None:
     """Both filters hold together."""
     arguments = ["--state", str(state), "--class", "class-1", "--deployment", "small-0", "--json"]

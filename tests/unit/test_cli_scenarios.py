@@ -72,6 +72,23 @@ def test_one_scenario_is_told_written_and_drawn(tmp_path: Path) -> None:
     assert {"router", "best fixed, in hindsight", "objective", "floor 90%"} <= set(said)
 
 
+def test_a_flood_says_of_whom_its_figures_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who floods is sent and not judged; where nobody does there is nothing to say."""
+    one = SCENARIOS["flood"]
+    calm, flooded = (
+        replace(one, per_s=3.0, phases=tuple(replace(p, lasts_s=5.0, flood_per_s=n) for p in one.phases[:2]))
+        for n in (0.0, 6.0)
+    )
+    monkeypatch.setattr("router.cli.scenarios.command.SCENARIOS", {"calm": calm, "flooded": flooded})
+    said = {
+        name: " ".join(CliRunner().invoke(app, ["simulate", "--scenario", name]).output.split())
+        for name in ("calm", "flooded")
+    }
+    assert "of the other tenants than the one that floods" in said["flooded"]
+    assert "lost: useful answers against best" in said["calm"]
+    assert "other tenants" not in said["calm"]
+
+
 def test_a_picture_is_dark_where_the_reader_is(tmp_path: Path) -> None:
     """By its own style, with nothing fetched and nothing run."""
     drawn = tmp_path / "one.svg"

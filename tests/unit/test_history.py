@@ -60,6 +60,16 @@ def entries(state: Path) -> list[Entry]:
     return list(read_history(history_file(state)))
 
 
+@pytest.mark.parametrize(
+    ("kind", "whose"),
+    [("output_tokens", "deployment x"), ("input_tokens", "deployment x"), ("tenant", "tenant x"), ("usd", "class x")],
+)
+def test_a_price_says_whose_it_is(tmp_path: Path, kind: str, whose: str) -> None:
+    """Tokens of reserved capacity are a deployment's, a share of the queue is a tenant's, the rest is a class's."""
+    tell(history_file(tmp_path), [PriceUpdate(kind, "x", 0.0, 1.0, "demand for it")])
+    assert [e.subject for e in entries(tmp_path)] == [whose]
+
+
 def test_every_change_says_who_what_when_and_why(state: Path) -> None:
     """An edit carries its files and its commit; what the controller moved has its old and its new value."""
     applied, refused, rollout, limit, floor, capacity, ceiling, budget = entries(state)

@@ -60,6 +60,7 @@ async def test_stream_is_server_sent_events_ending_in_done(door: Door) -> None:
     assert status == 200
     assert headers["content-type"].startswith("text/event-stream")
     assert headers["x-router-deployment"] == "small-0"
+    assert "x-router-cost-usd" not in headers, "it is not known before the last piece"
     events = body.decode().split("\n\n")
     assert events[-2:] == ["data: [DONE]", ""]
     chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
@@ -86,6 +87,7 @@ async def test_stream_of_an_answer_that_never_streamed(door: Door) -> None:
     door.router.behaviour = known
     _, headers, body = await door.post({**CHAT, "stream": True})
     assert headers["x-router-decision-id"] == "d1"
+    assert float(headers["x-router-cost-usd"]) == 0.00042
     assert b'"content":"Hello"' in body
     assert body.endswith(b"data: [DONE]\n\n")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from router.domain.deployment import StepProfile
 from router.domain.view import Load
@@ -17,6 +18,8 @@ from router.stats.least_squares import ScaledFit
 PROFILE = StepProfile(0.0164, 0.00008, 0.000000023, 0.000065)
 IDLE = Load(0, 0, 0, 0)
 BUSY = Load(100, 5, 6000, 120_000)
+PROFILE_STEP_S = 0.0164 + 0.00008 * 100 + 0.000000023 * 120_000
+"""A step of `BUSY` that only decodes."""
 
 
 def test_idle_server_takes_one_step_and_its_prompt() -> None:
@@ -31,6 +34,20 @@ def test_prompts_ahead_cost_their_steps() -> None:
     behind = model.predict(Load(0, 3, 3 * 2048, 0), 2048, 200.0, 0.0)
     step = 0.0164 + 2048 * 0.000065
     assert behind[0] == pytest.approx(4 * step + 0.5 * step)
+
+
+@pytest.mark.parametrize("load", [IDLE, BUSY])
+def test_what_comes_before_the_first_token_is_added_once(load: Load) -> None:
+    """50 ms of network are in the first token, whatever the load and however slow the server is, and in no gap."""
+    for slow in (1.0, 3.0):
+        near, far = models = LatencyModel(PROFILE), LatencyModel(replace(PROFILE, first_s=0.05))
+        for model in models:
+            for i in range(60):
+                model.observe_gap(BUSY, 8 * slow * PROFILE_STEP_S, 8, 0, now=i * 0.05)
+        (ttft, tpot), (ttft_far, tpot_far) = (model.predict(load, 1000, 200.0, 0.0) for model in models)
+        assert ttft_far == pytest.approx(ttft + 0.05)
+        assert tpot_far == tpot
+        assert near.multiplier == far.multiplier == pytest.approx(slow, rel=0.15)
 
 
 def test_prefill_of_others_slows_every_token() -> None:

@@ -217,16 +217,30 @@ def test_the_step_model_is_trimmed_where_calls_are_outside_while_it_binds() -> N
     and where they are inside again it comes back to the whole objective."""
     limit, model = StepModelLimit(stand(high=4096.0, start=4096.0)), LatencyModel(LARGE)
 
-    def settle(tpot_s: float, used: int, calls: int = 300) -> float:
+    def settle(tpot_s: float, *, full: bool, calls: int = 300) -> float:
         for i in range(calls):
+            used = 4096 if full else 0
             limit.update(model, Sight(i * BEAT_S, used, TPOT_S, 1200.0, 0.0))
             limit.observe_call(tpot_s, 0.0, now=i * BEAT_S)
         return limit.value
 
-    whole = settle(0.04, 4096)
-    assert settle(0.06, 0) == whole
-    assert settle(0.06, 4096, 30) < 0.75 * whole
-    assert settle(0.04, 4096, 600) == pytest.approx(whole)
+    whole = settle(0.04, full=True)
+    assert settle(0.06, full=False) == whole
+    assert settle(0.06, full=True, calls=30) < 0.75 * whole
+    assert settle(0.04, full=True, calls=600) == pytest.approx(whole)
+
+
+def test_calls_let_in_under_a_wider_objective_do_not_trim_the_step_model() -> None:
+    """Those that began before the objective was halved are late by the new one: that says nothing of the limit."""
+    limit, model = StepModelLimit(stand(high=4096.0, start=4096.0)), LatencyModel(LARGE)
+    limit.update(model, Sight(0.0, 4096, TPOT_S, 1200.0, 0.0))
+    for i in range(1, 61):
+        limit.update(model, Sight(i * BEAT_S, 4096, 0.5 * TPOT_S, 1200.0, 0.0))
+    allowed = limit.value
+    for i in range(61, 121):
+        limit.observe_call(0.04, 0.0, now=i * BEAT_S)
+        limit.update(model, Sight(i * BEAT_S, 4096, 0.5 * TPOT_S, 1200.0, 0.0))
+    assert limit.value == pytest.approx(allowed)
 
 
 def test_a_slower_server_lowers_the_step_model_at_once_and_it_says_why() -> None:

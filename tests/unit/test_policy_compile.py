@@ -203,6 +203,16 @@ deployments:
     assert own.tags == {"eu"}
 
 
+def test_what_comes_before_the_first_token_is_nothing_unless_said() -> None:
+    """`step_ms.first` is in milliseconds; figures that ship have none of it."""
+    own = "step_ms: {base: 10, per_sequence: 0, per_context_token: 0, per_prefill_token: 0"
+    for said, first_s in ((f", {own}, first: 52}}", 0.052), (f", {own}}}", 0.0), ("", 0.0)):
+        text = FLEET.replace("backend: simulated", f"backend: simulated{said}")
+        (small,) = compile_policy([("fleet.yaml", text)]).deployments
+        assert small.step is not None
+        assert small.step.first_s == pytest.approx(first_s)
+
+
 def test_a_profile_may_be_borrowed_from_a_known_model() -> None:
     """A fine-tune of a known model starts from the figures of that model."""
     text = FLEET.replace("backend: simulated", "backend: simulated, profile: llama-3.1-70b")
@@ -262,7 +272,7 @@ def test_reserved_and_batch_capacity() -> None:
     """Tokens of reserved capacity are free once the hour is paid; a batch deployment has no steps."""
     text = """
 fleet:
-  - {name: pt, model: m, tier: large, kind: provisioned, backend: bedrock, target: "arn:x", region: eu-west-1,
+  - {name: pt, model: m, tier: large, kind: provisioned, backend: bedrock, target: units, region: eu-west-1,
      tokens_per_min: {input: 1000, output: 200}, hourly_usd: 20}
   - {name: scorer, model: s, tier: small, kind: batch, backend: simulated, batch_ms: {base: 30, per_item: 2},
      max_items: 128, price_usd_per_mtok: {input: 0.05, output: 0.05}}

@@ -37,7 +37,7 @@ from router.policy.meaning.classes import (
     WHOLE,
 )
 from router.policy.meaning.compare import Comparison, changes, compare
-from router.policy.meaning.fleet import BOUNDS, DEPLOYMENT, PARTS, PRICE
+from router.policy.meaning.fleet import BOUNDS, DEPLOYMENT, PARTS, PRICE, SOURCE
 from router.policy.policy import Bounds, Policy
 
 FLEET = """\
@@ -264,7 +264,7 @@ def test_every_field_of_a_policy_is_known() -> None:
     parts = {"name", "address", "price", *PARTS}
     assert named(DEPLOYMENT) | parts == set(Deployment.__struct_fields__)
     deployment = policy().deployments[0]
-    assert set(PRICE) == set(deployment.price.__struct_fields__)
+    assert set(PRICE) | named(SOURCE) == set(deployment.price.__struct_fields__)
     assert {"digest", "classes", "deployments", "bounds", "usd_per_useful", "profiles", "tenants"} == set(
         Policy.__struct_fields__
     )

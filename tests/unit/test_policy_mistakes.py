@@ -105,6 +105,17 @@ MISTAKES = {
         "must be less than or equal to 2",
     ),
     "a list for a mapping": Mistake("defaults: ▸[1]\n", "defaults", "expected a mapping, got a list"),
+    "a word for a small mapping": Mistake(
+        "class:\n  name: a\n  budget: ▸much\n",
+        "class.budget",
+        "expected a mapping of usd_per_request, mean_usd_per_request, usd_per_day, when_spent, got `much`",
+    ),
+    "a list for names with values": Mistake(
+        "tenants: ▸[gold]\n", "tenants", "expected a mapping such as {name: value}, got a list"
+    ),
+    "a window without a unit": Mistake(
+        "bounds: {window: ▸3}\n", "bounds.window", "3s is too long: every request of a crowd waits for it"
+    ),
     "a mapping for a list": Mistake("classes:\n  ▸name: a\n", "classes", "expected a list, got a mapping"),
     "topic filter": Mistake(
         'class:\n  name: a\n  match: {topics: ▸"a/#/b"}\n', "class.match.topics", "`#` must be the last level"
@@ -221,11 +232,6 @@ MISTAKES = {
         ),
         "deployments[0].lane",
         "a batch deployment is in the lane batch: drop `lane`",
-    ),
-    "a tier that the SDK has no word for": Mistake(
-        ("deployments:\n  - {name: x, model: llama-3.1-8b, tier: small, backend: bedrock, target: t, lane: ▸flex}\n"),
-        "deployments[0].lane",
-        "the AWS SDK in use cannot ask Converse for the service tier flex",
     ),
     "quota without reservation": Mistake(
         ("deployments:\n  - {name: x, model: llama-3.1-8b, tier: large, backend: simulated, ▸hourly_usd: 1}\n"),

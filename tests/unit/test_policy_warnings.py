@@ -273,6 +273,15 @@ def test_a_guess_is_no_measured_floor() -> None:
     assert {w.code for w in warnings_of(measured, text)} == {"objective_unreachable"}
 
 
+def test_what_comes_before_the_first_token_is_in_the_floor() -> None:
+    """A step of 4 ms behind a gateway of 50 ms answers within 54.1 ms at the soonest; gaps are steps."""
+    own = "step_ms: {base: 4, per_sequence: 0.1, per_context_token: 0, per_prefill_token: 0.1, first: 50}"
+    behind = FLEET.replace("backend: simulated", f"backend: simulated, {own}")
+    objectives = "class: {{name: a, objectives: {{ttft: {ttft}, tpot: 5ms}}}}"
+    assert {w.path for w in warnings_of(behind, objectives.format(ttft="54ms"))} == {"class.objectives.ttft"}
+    assert warnings_of(behind, objectives.format(ttft="55ms")) == ()
+
+
 def test_a_batch_has_its_own_floor() -> None:
     """One item takes base and per item, and its tokens come all at once."""
     prices = "prices: {models: {llama-3.1-8b: {input: 1, output: 1}}}"

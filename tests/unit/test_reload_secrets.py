@@ -241,7 +241,7 @@ async def test_an_error_of_the_router_itself_is_a_refusal(directory: Path, monke
     watched = watch(directory, told)
     await watched.look()
 
-    def broken(documents: object) -> Policy:
+    def broken(documents: object, *, price_files: object) -> Policy:
         raise KeyError("oh")
 
     monkeypatch.setattr(watching, "compile_policy", broken)

@@ -171,3 +171,16 @@ def test_doubt_grows_with_novelty_and_spares_the_best() -> None:
     assert counted == sorted(counted, reverse=True)
     assert counted[-2] == counted[-1] == pytest.approx(0.3)
     assert as_counted(0.95, 0.3, 0.95, 1.0) == 0.95
+
+
+def test_a_price_that_is_only_said_goes_on_over_an_edit() -> None:
+    """Under `mode: advise` an edit leaves what is said as it was, and what is in force where it starts."""
+    floor = price()
+    floor.advise()
+    for _ in range(200):
+        floor.on_served(0.5)
+    said = floor.value
+    edited = price()
+    edited.go_on_from(floor)
+    edited.advise()
+    assert edited.value == said > edited.in_force

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
@@ -43,8 +44,8 @@ class Told:
 def test_series_exist_for_what_is_reserved_grouped_and_patient_and_for_nothing_else() -> None:
     """At 0 from the start; wanted begins with what is listed."""
     told = Told()
-    assert told.value("router_reserved_wasted_hours_total", deployment="paid") == 0.0
-    assert told.value("router_reserved_wasted_hours_total", deployment="small-0") is None
+    assert told.value("router_reserved_wasted_seconds_total", deployment="paid") == 0.0
+    assert told.value("router_reserved_wasted_seconds_total", deployment="small-0") is None
     assert told.value("router_wanted_replicas", group="small-0") == 1.0
     assert told.value("router_wanted_replicas", group="paid") is None
     lanes = {"old": "provisioned", "new": "default", "reason": "slack"}
@@ -62,7 +63,7 @@ def test_an_account_adds_what_was_used_and_what_was_wasted() -> None:
     )
     assert told.value("router_reserved_tokens_total", deployment="paid", resource="input") == 700.0
     assert told.value("router_reserved_utilisation_ratio", deployment="paid", resource="output") == 0.3
-    assert told.value("router_reserved_wasted_hours_total", deployment="paid") == 0.4 / 60.0
+    assert told.value("router_reserved_wasted_seconds_total", deployment="paid") == pytest.approx(24.0)
     assert told.value("router_reserved_wasted_usd_total", deployment="paid") == 0.1
 
 

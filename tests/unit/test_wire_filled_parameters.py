@@ -12,7 +12,7 @@ from router.domain.decision import DecisionId
 from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Lane, Price, Sampling, Tier
 from router.domain.errors import Refused
 from router.domain.outcome import Attempt, AttemptId
-from router.wire.bedrock import converse_request
+from router.wire.aws.bedrock import converse_request
 from router.wire.openai import Envelope, read_body, read_request, upstream_body
 
 MESSAGES = [{"role": "user", "content": "hi"}]

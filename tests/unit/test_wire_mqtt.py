@@ -248,6 +248,8 @@ def test_a_reply_says_how_it_was_made() -> None:
     assert fields["router-decision-id"] == "d-1"
     assert {"router-deployment", "router-model", "router-cost-usd", "router-attempts", "router-policy"} <= set(fields)
     assert fields["router-attempts"] == "2"
+    opening = dict(reply_properties("r1", RECEIPT, is_opening=True))
+    assert set(fields) - set(opening) == {"router-cost-usd"}
 
 
 def test_no_reply_carries_characters_that_end_a_connection() -> None:

@@ -15,7 +15,7 @@ from router.domain.deployment import Address, Deployment, DeploymentName, Kind, 
 from router.domain.outcome import Attempt, AttemptId
 from router.domain.request import Request
 from router.domain.slo import RequestClass, Style
-from router.wire.bedrock import converse_request
+from router.wire.aws.bedrock import converse_request
 from router.wire.openai import Envelope, read_body, read_request, upstream_body
 from router.wire.openai.request import prompt_tokens
 from router.wire.openai.shape import INSTRUCTION, concise, shape, trimmed

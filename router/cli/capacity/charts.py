@@ -34,7 +34,7 @@ def cost_curve(told: Told) -> Html:
     frame = Frame(
         Axis("Units held at all hours", 0.0, total[-1][0], ".3g"), Axis("USD an hour", 0.0, high, _money(high))
     )
-    said = f"{least.units} units, USD {least.total_usd:.2f}"
+    said = f"{least.units} unit{'s' if least.units != 1 else ''}, USD {least.total_usd:.2f}"
     return draw(
         Chart(
             name="cost-curve",

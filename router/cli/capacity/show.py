@@ -24,17 +24,22 @@ def show(plan: Annotated[Path, typer.Argument(metavar="PLAN", help="File that `a
 
         router capacity show plan.yaml
     """
-    try:
-        text = plan.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RouterError(f"{plan}: {getattr(error, 'strerror', None) or error}") from None
-    found = read_plan(str(plan), text)
+    found, _ = read_file(plan)
     console = Console()
     console.print(_said(found))
     if found.purchases:
         console.print(_purchases(found))
     for note in found.assumptions.notes:
         console.print(Text(f"! {note}", style="yellow"))
+
+
+def read_file(plan: Path) -> tuple[Plan, str]:
+    """A plan and the text it is written in."""
+    try:
+        text = plan.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RouterError(f"{plan}: {getattr(error, 'strerror', None) or error}") from None
+    return read_plan(str(plan), text), text
 
 
 def _said(plan: Plan) -> Text:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from router.domain.deployment import Deployment, Kind, Price, TokenQuota
-from router.domain.errors import RouterError
+from router.domain.deployment import Deployment, Kind, Lane, Price, TokenQuota
+from router.domain.errors import PolicyError, RouterError
 from router.policy.compile import compile_policy
 from router.policy.written import read
+from router.runtime.reload.price_files import price_files
 from router.runtime.reload.reading import read_directory
 from router.settings import load_settings
 from router.sim.capacity.offers import Commitment
@@ -99,14 +100,20 @@ def _both(name: str, given: float | None, made: float | None) -> tuple[float, fl
 
 def _fleet(policies: Path | None) -> _Fleet:
     where = policies or load_settings().policies
-    documents = read_directory(where)
+    try:
+        documents = read_directory(where)
+    except PolicyError:
+        if policies is not None or where.is_dir():
+            raise
+        message = f"no policy directory {where} here: name one with --policies, or give all of"
+        raise RouterError(f"{message} {_UNIT}, {_HOURLY}, {_ON_DEMAND}") from None
     prices = {
         model: Price(price.input, price.output)
         for source in read(documents).sources
         if source.document.prices is not None
         for model, price in source.document.prices.models.items()
     }
-    return _Fleet(where, compile_policy(documents).deployments, prices)
+    return _Fleet(where, compile_policy(documents, price_files=price_files(documents)).deployments, prices)
 
 
 def _provisioned(fleet: _Fleet, options: Options, *, needed: bool) -> Deployment | None:
@@ -151,10 +158,12 @@ def _each(total: float, options: Options) -> float:
 
 
 def _on_demand(fleet: _Fleet, model: str | None) -> Price:
-    """Of the cheapest deployment that sells this model's tokens, else of the policy's price list."""
+    """Of the cheapest deployment that sells this model's tokens, those of lanes that are cheap because they are slow
+    only where there is no other; else of the policy's price list."""
     if model is None:
         raise RouterError(f"whose on-demand price? Name the model with --model, or give {_ON_DEMAND}")
-    sold = [d.price for d in fleet.deployments if d.model == model and d.kind is not Kind.PROVISIONED]
+    there = [d for d in fleet.deployments if d.model == model and d.kind is not Kind.PROVISIONED]
+    sold = [d.price for d in there if d.lane is Lane.DEFAULT] or [d.price for d in there]
     if sold:
         return min(sold, key=lambda price: price.input_usd_per_mtok + price.output_usd_per_mtok)
     if model not in fleet.prices:

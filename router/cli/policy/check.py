@@ -18,6 +18,7 @@ from router.policy.compile import compile_policy
 from router.policy.parse import PolicyErrors
 from router.policy.policy import Policy
 from router.runtime.reload import read_directory
+from router.runtime.reload.price_files import price_files
 
 
 class Format(StrEnum):
@@ -63,7 +64,7 @@ def examine(directory: Path) -> tuple[Policy | None, tuple[Problem, ...]]:
     """The policy in a directory with its warnings, or no policy and its errors."""
     try:
         documents = read_directory(directory)
-        policy = compile_policy(documents)
+        policy = compile_policy(documents, price_files=price_files(documents))
     except PolicyError as error:
         errors = error.problems if isinstance(error, PolicyErrors) else (error,)
         return None, tuple(as_problem(e) for e in errors)

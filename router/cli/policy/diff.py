@@ -16,6 +16,7 @@ from router.policy.compile import compile_policy
 from router.policy.meaning.compare import Comparison, compare
 from router.policy.policy import Policy
 from router.runtime.reload import load_directory
+from router.runtime.reload.price_files import price_files
 
 SAME, DIFFERENT, TROUBLE = 0, 1, 2
 
@@ -69,7 +70,8 @@ def _both(old: Path, new: Path | None, git: str | None) -> tuple[Policy, Policy]
     if git is not None and new is not None:
         raise PolicyError("--git compares one directory with its own past: give only one")
     if git is not None:
-        return compile_policy(read_revision(old, git)), load_directory(old)
+        documents = read_revision(old, git)
+        return compile_policy(documents, price_files=price_files(documents)), load_directory(old)
     return load_directory(old), load_directory(new or old)
 
 

@@ -13,10 +13,10 @@ from urllib.request import urlopen
 import msgspec
 import typer
 from pydantic_core import PydanticCustomError
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from router.cli.decision_view import explanation
+from router.cli.decision_view import explanation, wide_console
 from router.cli.explained import Asking, Explained, read_request_file
 from router.cli.explained_view import explained_json, then_and_now, view
 from router.domain.decision import Decision
@@ -82,7 +82,7 @@ def explain(
         document = {"then": _logged_json(then) if then else None, "now": explained_json(now) if now else None}
         typer.echo(json.dumps(document, indent=1))
     else:
-        Console().print(_shown(then, now))
+        wide_console().print(_shown(then, now))
 
 
 def _shown(then: Logged | None, now: Explained | None) -> RenderableType:

@@ -11,10 +11,10 @@ from typing import Annotated
 import typer
 from msgspec import json as codec
 from pydantic_core import PydanticCustomError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from router.cli.decision_view import wide_console
 from router.policy.schema.values import read_duration
 from router.storage.history_entries import OFTEN, Entry, Kind, history_file, read_history
 
@@ -61,7 +61,7 @@ def history(
         for entry in found:
             typer.echo(codec.encode(entry).decode())
     else:
-        Console().print(_table(found))
+        wide_console().print(_table(found))
 
 
 def _seconds(since: str) -> float:

@@ -18,6 +18,7 @@ _NOTE = (
     "good; over: worst p95 over its objective; missed: seconds with p95 over it; flips: turns of limits and shares a "
     "minute; floor: seconds surely under it; lost: useful answers against best"
 )
+_OTHERS = "; sent is of all, useful, best and lost are of the other tenants than the one that floods"
 
 
 def listing(scenarios: Iterable[Scenario]) -> Table:
@@ -30,7 +31,8 @@ def listing(scenarios: Iterable[Scenario]) -> Table:
 
 def table(told: Told) -> Table:
     """One scenario: its phases and the whole."""
-    made = _table(f"{told.scenario}: {told.title}", "from", caption=_NOTE)
+    others = "" if told.ours.watched == told.ours.offered else _OTHERS
+    made = _table(f"{told.scenario}: {told.title}", "from", caption=_NOTE + others)
     for phase in told.phases:
         made.add_row(f"{phase.at_s:g} s: {phase.change}", *_cells(phase.figures))
     made.add_section()

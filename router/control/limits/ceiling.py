@@ -13,6 +13,8 @@ _UNDER = 0.9
 _REACHED = 0.8
 _SCALE_S = 20.0
 """Seconds at the ceiling until it is a tenth higher."""
+_UNWATCHED_S = 5.0
+"""What was not looked at for so long, as limits are not while they are held, was not known to be at its ceiling."""
 _EPISODE_S = 30.0
 """Refusals in this time may halve the ceiling and no more: what goes on being refused at half of what was taken before
 is not refused for its number."""
@@ -46,6 +48,7 @@ class Ceiling:
 
     def beat(self, used: float, *, now: float) -> None:
         """Time spent at the ceiling without a refusal lifts it."""
-        if self._at < math.inf and self._beaten is not None and used >= _REACHED * self.value:
-            self._tried_s += now - self._beaten
+        since_s = 0.0 if self._beaten is None else now - self._beaten
+        if self._at < math.inf and since_s <= _UNWATCHED_S and used >= _REACHED * self.value:
+            self._tried_s += since_s
         self._beaten = now

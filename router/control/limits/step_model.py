@@ -41,6 +41,8 @@ class StepModelLimit:
         self._observing = AimdLimit(stand)
         self._trim = 1.0
         self._tpot_s: float | None = None
+        self._promised = -math.inf
+        """When the objective was last another."""
         self._binds = self._is_off = False
 
     @property
@@ -61,8 +63,10 @@ class StepModelLimit:
         self._observing.observe_gap(gap_s, now=now)
 
     def observe_call(self, tpot_s: float, first_token: float, *, now: float) -> None:
-        """See `Limit.observe_call`; moves the trim."""
+        """See `Limit.observe_call`; moves the trim, but for calls that were let in under another objective."""
         self._observing.observe_call(tpot_s, first_token, now=now)
+        if first_token < self._promised:
+            return
         is_inside = self._tpot_s is None or tpot_s <= self._tpot_s
         if is_inside or self._binds:
             step = _TRIM_STEP * (1.0 - _INSIDE if is_inside else -_INSIDE)
@@ -78,7 +82,9 @@ class StepModelLimit:
 
     def update(self, model: StepModel, sight: Sight) -> LimitUpdate | None:
         """See `Limit.update`; without a TPOT objective the limit rests at its upper bound."""
-        self._tpot_s, self._binds = sight.tpot_s, sight.used >= EXERCISED * self.value
+        if sight.tpot_s != self._tpot_s:
+            self._tpot_s, self._promised = sight.tpot_s, sight.now
+        self._binds = sight.used >= EXERCISED * self.value
         was_off = self._is_off
         self._is_off = sight.tpot_s is not None and sight.tpot_off > (_ON if was_off else _OFF)
         if self._is_off is not was_off:

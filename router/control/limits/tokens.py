@@ -39,12 +39,13 @@ class TokenLimit:
         "_owed",
         "_stalled",
         "_usual",
+        "is_advice",
         "stated",
     )
 
-    def __init__(self, deployment: str, stated: int | None) -> None:
+    def __init__(self, deployment: str, stated: int | None, *, is_advice: bool = False) -> None:
         self._deployment = deployment
-        self.stated = stated
+        self.stated, self.is_advice = stated, is_advice
         self._ceiling = Ceiling()
         self._most_calls = self._most_tokens = 0.0
         self._usual: Ewma | None = None
@@ -54,7 +55,11 @@ class TokenLimit:
 
     @property
     def value(self) -> float | None:
-        """Tokens that may be held."""
+        """Tokens that may be held: where it is only advised, what is stated."""
+        return self.stated if self.is_advice else self._learned
+
+    @property
+    def _learned(self) -> float | None:
         learned = self._ceiling.value
         if math.isinf(learned):
             return self.stated
@@ -95,6 +100,7 @@ class TokenLimit:
         return tokens > 0.0 and tokens >= _MOST * self._most_tokens
 
     def _cut(self, tokens: float, reason: str, *, now: float) -> None:
-        old = self.value
+        old = self._learned
         self._ceiling.on_refused(tokens, now=now)
-        self._owed = LimitUpdate(self._deployment, TOKENS, tokens if old is None else old, self.value or 0.0, reason)
+        before, after = tokens if old is None else old, self._learned or 0.0
+        self._owed = LimitUpdate(self._deployment, TOKENS, before, after, reason, self.is_advice)

@@ -19,11 +19,12 @@ from msgspec import Struct
 
 from router.control.capacity import Quota, Resized
 from router.domain.control.capacity import ReserveObserved, SpillChanged
-from router.domain.deployment import Deployment, Price
+from router.domain.deployment import Deployment, Lane, Price
 from router.domain.events import Event, LimitUpdate, PriceUpdate
 
 FILLING, SPILLING = "filling", "spilling"
 _ACCOUNT_S = 60.0
+_LATER = frozenset({Lane.FLEX, Lane.BATCH})
 _DWELL_S = 10.0
 _SHORT, _PLENTY = 0.5, 0.25
 """Drained share of a bucket at which load spills, and at which there is room again."""
@@ -71,6 +72,12 @@ class Reserve:
         self._opened: float | None = None
         self._input = self._output = 0.0
         self._told = (0.0, 0.0)
+
+    def adopt(self, deployment: Deployment, quota: Quota) -> None:
+        """The operator has edited it. Where it has other buckets a new account begins; what was told was told."""
+        if quota is not self.quota:
+            self._opened, self._input, self._output = None, 0.0, 0.0
+        self.deployment, self.quota = deployment, quota
 
     def tick(self, pressed: float, *, now: float) -> list[Event]:
         """At a heartbeat; `pressed` is the capacity price of the deployment."""
@@ -140,8 +147,11 @@ class Reserve:
 
 
 def spills_to(deployment: Deployment, others: Iterable[Deployment]) -> Price:
-    """The price of the cheapest that is paid by the token: of the same model, else of the same tier, else of any."""
-    paid = [d for d in others if d.price.input_usd_per_mtok + d.price.output_usd_per_mtok > 0.0]
+    """The price of the cheapest that is paid by the token and serves at once: of the same model, else of the same tier,
+    else of any."""
+    paid = [
+        d for d in others if d.lane not in _LATER and d.price.input_usd_per_mtok + d.price.output_usd_per_mtok > 0.0
+    ]
     same = [d for d in paid if d.model == deployment.model] or [d for d in paid if d.tier is deployment.tier] or paid
     prices = (d.price for d in same)
     return min(prices, key=lambda p: p.input_usd_per_mtok + p.output_usd_per_mtok, default=Price(0.0, 0.0))

@@ -35,6 +35,7 @@ _SCARCE = 0.25
 """Capacity price, in useful answers per typical request, of what is scarce."""
 _SCARCE_FOR_S = 30.0
 _EVERY_S = 1.0
+_NO_REPLICAS = frozenset({Kind.PROVISIONED, Kind.JOB})
 
 
 class _Group:
@@ -58,7 +59,7 @@ class Scaling:
     def offer(self, view: DeploymentView, *, now: float) -> None:
         """A request that would best be served there, were there enough of it."""
         deployment = view.deployment
-        if deployment.kind is Kind.PROVISIONED:
+        if deployment.kind in _NO_REPLICAS:
             return
         group = self._groups.get(deployment.group)
         if group is not None:
@@ -73,7 +74,7 @@ class Scaling:
         self._looked = now
         listed: dict[str, list[Member]] = {}
         for member in members:
-            if member.deployment.kind is not Kind.PROVISIONED:
+            if member.deployment.kind not in _NO_REPLICAS:
                 listed.setdefault(member.deployment.group, []).append(member)
         self._groups = {name: self._groups.get(name) or _Group(len(those)) for name, those in listed.items()}
         events: list[Event] = []

@@ -32,7 +32,7 @@ class Band:
         self.lane, self.level = lane, level
         self._turns: list[tuple[float, int, Flow]] = []
         self._inside: set[int] = set()
-        self._due: LazyHeap[Entry] = LazyHeap(lambda _, entry: not entry.is_gone)
+        self._due: LazyHeap[Entry] = LazyHeap(lambda _, entry: not entry.is_gone and entry.lane == lane)
         self._aside: list[Flow] = []
         self._passed: list[tuple[Flow, Entry]] = []
 
@@ -148,6 +148,15 @@ class Line:
         """Stand in line; `weight` is that of its tenant."""
         self._count += 1
         entry.number = self._count
+        self._enter(entry, weight)
+
+    def move(self, entry: Entry, lane: Lane, weight: float) -> None:
+        """It waits for something else from now on, in the order in which it came."""
+        self.remove(entry)
+        entry.is_gone, entry.lane = False, lane
+        self._enter(entry, weight)
+
+    def _enter(self, entry: Entry, weight: float) -> None:
         level = self._levels.get(entry.priority)
         if level is None:
             level = self._levels[entry.priority] = Level(entry.priority)

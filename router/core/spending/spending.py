@@ -13,6 +13,7 @@ from msgspec import Struct
 from router.core.fleet import Member
 from router.core.rollouts.trial import STABLE
 from router.core.spending.account import Account, Books, day_of, resets_s
+from router.core.spending.billing import most_usd
 from router.core.ticket import Ticket
 from router.core.views import Viewer
 from router.domain.deployment import Deployment
@@ -140,7 +141,7 @@ class Spending:
     def _most_usd(self, ticket: Ticket, deployment: Deployment) -> float:
         """What a call may cost: 97 of 100 cost less."""
         tokens = self._viewer.longest(ticket, deployment.model)
-        return deployment.price.cost_usd(ticket.request.input_tokens, tokens)
+        return most_usd(deployment, ticket.request.input_tokens, tokens)
 
     def on_weighed(self, request_class: str, purse: Purse, *, served: bool) -> None:
         """A request of the class has been decided: whether what is left holds what it would have to pay."""
@@ -171,6 +172,11 @@ class Spending:
         attempt = outcome.attempt
         account = self._account(request_class, wall(attempt.request, outcome.ended))
         account.settle(attempt.id, outcome.cost_usd)
+
+    def waste(self, request_class: str, usd: float, *, at: float) -> None:
+        """What was paid for an answer that came when its call was over: answers of batch jobs do."""
+        if request_class in self._watches:
+            self._account(request_class, at).spent_usd += usd
 
     def _account(self, request_class: str, at: float) -> Account:
         account, day = self._accounts.get(request_class), day_of(at)

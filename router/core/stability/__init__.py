@@ -13,6 +13,7 @@ evidence of a decision. The inventory, with what keeps each from swinging:
 | price of a budget, bid price | `PriceUpdate` | solved over a window of requests; told from a quarter on |
 | learned `max_tokens` | `CeilingUpdate` | 32 answers between looks; a tenth or more; sinks later |
 | circuit of a deployment | `HealthChanged` | three failures; a cool-down that doubles, jittered by a seed; one probe |
+| provisioned throughput that does not serve | `ProvisionedChanged` | as AWS says, once a minute; back by one probe |
 | what is known of a deployment | `KnowledgeChanged` | worse at once, better after a dwell (`control.staleness`) |
 | interval of predictions | `CoverageChanged` | a minute out of bounds; narrower bounds back (`learning.coverage`) |
 | tuning held and let go | `TuningChanged` | two windows; minutes, then doubled (`.freeze`) |
@@ -21,6 +22,7 @@ evidence of a decision. The inventory, with what keeps each from swinging:
 | budget of the day | `BudgetChanged` | a day |
 | replicas wanted | `WantedReplicas` | prompt upwards, patient downwards |
 | lane of a request | `LaneChanged` | climbs only |
+| batch job, and who is given back by it | `JobChanged` | as the service says; a request leaves at its last moment |
 | size and wait of a batch | `BatchEnded` | bound anew for each batch; never under the stability batch |
 | retry, fallback, hedge, cascade | `DecisionMade`, `AttemptEnded`, `CascadeChecked` | one deadline and a retry budget |
 

@@ -31,7 +31,7 @@ class Verdicts:
         self._waiting: dict[bytes, asyncio.Future[bool]] = {}
         self._subscribed: MqttConnection | None = None
         self._subscribing = asyncio.Lock()
-        replies.on_message = self._take
+        replies.listen(options.verdict_topic, self._take)
 
     def refusal(self, topic: str) -> str | None:
         """See `router.ports.verify.Verifier.refusal`."""
@@ -91,8 +91,6 @@ class Verdicts:
 
     def _take(self, message: Publish) -> None:
         """A verdict, or what takes itself for one."""
-        if self._subscribed is not None:
-            self._subscribed.ack(message)
         waiter = self._waiting.get(message.correlation_data or b"")
         if waiter is None or waiter.done():
             self._event("verdict_unknown", "nobody waits for it any more")

@@ -31,11 +31,11 @@ class Places:
         source, where = place
         return as_problem(source.problem(where, message, key=key), severity=Severity.WARNING, code=code)
 
-    def warn_deployment(self, code: str, group: str, message: str) -> Problem | None:
-        """A warning about a deployment, by the name it has in the documents."""
+    def warn_deployment(self, code: str, group: str, message: str, field: Path = ("name",)) -> Problem | None:
+        """A warning about a deployment, by the name it has in the documents, or about one of its fields."""
         for source, path, spec in self._deployments():
             if spec.name == group:
-                return as_problem(source.problem((*path, "name"), message), severity=Severity.WARNING, code=code)
+                return as_problem(source.problem((*path, *field), message), severity=Severity.WARNING, code=code)
         return None
 
     def warn_bound(self, code: str, field: str, message: str) -> Problem | None:

@@ -34,12 +34,12 @@ def check_floors(policy: Policy, places: Places) -> Iterator[Problem | None]:
 
 
 def first_token_s(deployment: Deployment) -> float:
-    """Least seconds to a first token: one step that takes in one token, or a batch of one. 0 where it was never
-    measured: the figures of an unknown model are a guess at its tier."""
+    """Least seconds to a first token: one step that takes in one token and what comes before it, or a batch of one. 0
+    where it was never measured: the figures of an unknown model are a guess at its tier."""
     if deployment.batch is not None:
         return deployment.batch.base_s + deployment.batch.per_item_s
     step = deployment.step
-    return 0.0 if step is None or _guessed(deployment) else step.base_s + step.per_prefill_token_s
+    return 0.0 if step is None or _guessed(deployment) else step.first_s + step.base_s + step.per_prefill_token_s
 
 
 def one_gap_s(deployment: Deployment) -> float:
@@ -96,6 +96,8 @@ def _contradictions(c: RequestClass, places: Places) -> Iterator[tuple[str, tupl
         yield "hedge_past_deadline", ("hedge_after",), message
     if ttft is not None and c.batch_wait_s is not None and c.batch_wait_s >= ttft.threshold_s:
         yield "batch_wait_past_ttft", ("batch_wait",), f"waiting for a batch alone may miss {_short(ttft)}"
+    elif e2e is not None and c.batch_wait_s is not None and c.batch_wait_s >= e2e.threshold_s:
+        yield "batch_wait_past_e2e", ("batch_wait",), f"waiting for a batch alone may miss {_short(e2e)}"
     waits = c.budget.when_spent is WhenSpent.QUEUE and c.past_deadline is PastDeadline.FAIL
     if waits and deadline is not None and deadline < _DAY_S:
         message = f"what waits for the next day ends at its deadline of {duration_text(deadline)} instead"

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import combinations
 
 from msgspec.structs import replace
 
+from router.domain.aws.techniques import OTHER_ANSWERS, Technique, techniques
+from router.domain.deployment import Deployment, Kind, Lane, LimitKind
 from router.domain.rollout import RolloutMode
 from router.domain.slo import RequestClass
 from router.policy.checks.places import Places
 from router.policy.checks.problem import Problem
-from router.policy.policy import Policy
-from router.policy.schema.values import ratio_text
+from router.policy.policy import Bounds, Policy
+from router.policy.schema.values import duration_text, ratio_text
 from router.routing.filters import serves
 
 MUCH_EXPLORATION = 0.2
+_ON_DEMAND = re.compile(r"^(?:[a-z-]+\.[a-z0-9]|arn:.*:(?:foundation-model|(?:application-)?inference-profile)/)")
 _ONLY_IN = {
     "step": RolloutMode.CANARY,
     "min_requests": RolloutMode.CANARY,
@@ -44,6 +48,61 @@ def check_effect(policy: Policy, places: Places) -> Iterator[Problem | None]:
             yield places.warn("forced_wins", name, ("deployments",), message, key=True)
         yield from _check_fallback(policy, request_class, places)
         yield from _check_rollout(request_class, places)
+
+
+def check_bounded(policy: Policy, places: Places) -> Iterator[Problem | None]:
+    """What is written of waits, limits and batches, and a bound or another field does not allow."""
+    longest = policy.bounds.queue_wait_s
+    for request_class in policy.classes:
+        name, patience = request_class.name, request_class.patience_s
+        if patience > 0.0 and request_class.sheddable:
+            message = "`patience` changes nothing: a request of a `sheddable` class is never kept for a cheaper lane"
+            yield places.warn("patience_unused", name, ("patience",), message, key=True)
+        elif patience > longest:
+            message = f"no request is kept for so long: the queue keeps none for over {duration_text(longest)} "
+            yield places.warn("patience_past_queue_wait", name, ("patience",), message + "(`queue_wait` of `bounds`)")
+    for d in policy.deployments:
+        yield from _check_bounds(policy.bounds, d, places)
+        yield from _check_variant(policy, d, places)
+        yield from _check_reserved(d, places)
+
+
+def _check_reserved(d: Deployment, places: Places) -> Iterator[Problem | None]:
+    """Reserved capacity of Bedrock that no call would use."""
+    is_bought = d.kind is Kind.PROVISIONED and d.lane is not Lane.RESERVED and d.address.backend == "bedrock"
+    if is_bought and _ON_DEMAND.match(d.address.target):
+        message = "this model is called on demand, and paid by the token as well: provisioned throughput is called by "
+        message += "its ARN (`router capacity list`), the reserved tier with `lane: reserved`"
+        yield places.warn_deployment("reserved_unused", d.group, message, ("target",))
+
+
+def _check_variant(policy: Policy, d: Deployment, places: Places) -> Iterator[Problem | None]:
+    """What was done to it is not known, or it answers otherwise than its base under the base's name."""
+    for i, entry in enumerate(d.optimizations):
+        if not techniques((entry,)):
+            message = f"`{entry}` names no technique, so nothing is expected of it: begin it with one of "
+            message += ", ".join(Technique) + ", such as quantization-awq"
+            yield places.warn_deployment("optimization_unknown", d.group, message, ("optimizations", i))
+    changes = techniques(d.optimizations) & OTHER_ANSWERS
+    for other in policy.deployments if changes else ():
+        if other.model == d.model and not changes <= techniques(other.optimizations):
+            message = f"it is taken for the same model as `{other.group}`, so what is learned of one is held of both: "
+            message += f"give it a `model` of its own, and `derived_from: {d.model}`"
+            yield places.warn_deployment("variant_unnamed", d.group, message, ("model",))
+            return
+
+
+def _check_bounds(bounds: Bounds, d: Deployment, places: Places) -> Iterator[Problem | None]:
+    calls, here = d.limit.requests, ("limit", "requests")
+    if calls is not None and calls > bounds.limit_max:
+        message = f"it never has so many: `limit_max` of `bounds` allows {bounds.limit_max}"
+        yield places.warn_deployment("limit_past_bounds", d.group, message, here)
+    elif calls is not None and calls < bounds.limit_min and d.limit.kind is not LimitKind.FIXED:
+        message = f"it never has so few: `limit_min` of `bounds` asks for {bounds.limit_min}"
+        yield places.warn_deployment("limit_past_bounds", d.group, message, here)
+    if d.kind is Kind.BATCH and d.max_items > bounds.batch_items_max:
+        message = f"no batch is so large: `batch_items_max` of `bounds` allows {bounds.batch_items_max}"
+        yield places.warn_deployment("batch_past_bounds", d.group, message, ("max_items",))
 
 
 def _check_fallback(policy: Policy, request_class: RequestClass, places: Places) -> Iterator[Problem | None]:

@@ -10,7 +10,7 @@ from router.policy.checks.places import Places
 from router.policy.checks.problem import Problem, Severity, as_problem
 from router.policy.checks.promises import check_floors, check_times
 from router.policy.checks.reach import check_capacity, check_matches
-from router.policy.checks.tuning import check_effect
+from router.policy.checks.tuning import check_bounded, check_effect
 from router.policy.compile_class import promises
 from router.policy.policy import Policy
 from router.policy.schema.classes import ObjectiveTerms
@@ -23,6 +23,7 @@ CHECKS: tuple[Callable[[Policy, Places], Iterator[Problem | None]], ...] = (
     check_matches,
     check_capacity,
     check_effect,
+    check_bounded,
     check_judging,
 )
 

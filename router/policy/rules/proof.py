@@ -15,7 +15,8 @@ from router.domain.slo import Objective, WhenSpent
 from router.policy.policy import Policy
 from router.policy.rules.burn import PAGE, TICKET, Step, steps
 from router.policy.rules.promises import NAMES
-from router.policy.rules.running import JOURNAL_WRITES
+from router.policy.rules.provisioned import PROVISIONED, PROVISIONED_DUE, PROVISIONED_TROUBLE
+from router.policy.rules.running import JOURNAL_WRITES, running_groups
 
 _STEP_S = 60
 _PER_STEP = 10_000
@@ -145,6 +146,9 @@ def _trouble(policy: Policy) -> dict[str, object]:
             late = TICKET if c.budget.when_spent is WhenSpent.CHEAPEST else PAGE
             due.append(_firing("RouterBudgetNearlySpent", severity=TICKET, request_class=c.name))
             due.append(_firing("RouterBudgetSpent", severity=late, request_class=c.name))
+    if any(group.name == PROVISIONED for group in running_groups(policy)):
+        series |= {name: f"{value}x{minutes}" for name, value in PROVISIONED_TROUBLE.items()}
+        due += [_firing(name, **labels) for name, labels in PROVISIONED_DUE]
     return _test("everything else goes wrong", series, minutes, due)
 
 

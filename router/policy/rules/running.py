@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from router.domain.deployment import Kind
 from router.domain.slo import RequestClass, WhenSpent
 from router.policy.policy import Bounds, Policy
 from router.policy.rules.burn import PAGE, TICKET
+from router.policy.rules.provisioned import provisioned_group
 from router.policy.rules.rule import Alert, Group
 from router.policy.schema.values import duration_text
 
@@ -36,6 +38,8 @@ def running_groups(policy: Policy) -> Iterator[Group]:
     yield Group("router-learning", (_fallen(), _yardstick()))
     yield Group("router-queue", (_queue_old(policy.bounds), _queue_fills(policy.bounds)))
     yield Group("router-health", (_down(), _broker_lost(), _deployment_out(), _journal_behind(), _telemetry_lost()))
+    if any(d.kind is Kind.PROVISIONED and d.address.backend == "bedrock" for d in policy.deployments):
+        yield provisioned_group()
 
 
 def _spending(request_class: RequestClass, usd: float) -> Iterator[Alert]:

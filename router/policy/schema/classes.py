@@ -198,7 +198,8 @@ class ClassTerms(Spec):
     deadline leaves room for."""
     patience: Wait = 0.0
     """How long a request with a deadline may be kept waiting for a cheaper lane (reserved capacity that is in use, a
-    flex tier at its limit) before it goes to a dearer one; it goes sooner where its deadline asks for it."""
+    flex tier at its limit) before it goes to a dearer one; it goes sooner where its deadline asks for it, or where it
+    would be refused for its wait in the queue (`queue_wait` of `bounds`). A `sheddable` class has none."""
     mode: Mode | None = None
     """advise: the price of its floor and its learned `max_tokens` stay where they start, and what they would be is
     said; absent: as the document says."""

@@ -10,7 +10,7 @@ from router.domain.deployment import Mode
 from router.policy.schema.classes import ClassSpec, ClassTerms
 from router.policy.schema.fleet import DeploymentSpec, PriceSpec
 from router.policy.schema.treatment import SamplingSpec
-from router.policy.schema.values import Amount, Count, Duration, Share, Spec, Text, Wait
+from router.policy.schema.values import Amount, Count, Duration, Share, ShortWait, Spec, Text
 
 Weight = Annotated[float, Field(gt=0, le=1e6)]
 
@@ -22,6 +22,11 @@ class PricesSpec(Spec):
     """What one useful answer is worth in USD, the exchange rate between quality and cost; absent: 0.02."""
     models: dict[Text, PriceSpec] = Field(default_factory=dict)
     """USD per million tokens by model, for deployments that bring no price of their own."""
+    litellm: Text | None = None
+    """Price file of LiteLLM's (model_prices_and_context_window.json), for models that have no price here."""
+    shipped: bool | None = None
+    """Whether the prices that ship with the router count, after all others; absent: they do. `router prices` shows
+    them."""
 
 
 class BoundsSpec(Spec):
@@ -44,9 +49,13 @@ class BoundsSpec(Spec):
     """Ceiling of the price of scarce capacity."""
     batch_items_max: Count = 256
     """Largest batch."""
-    window: Annotated[Wait, Field(le=0.1)] = 0.003
+    window: ShortWait = 0.003
     """How long a request of a crowd waits for the rest of it, so that they are decided together: only where
     more came at once than there are deployments and one of them is short. 0 decides each as it comes."""
+    fanout_parts: Count = 16
+    """Most parts that one request may list (`metadata.subqueries`); with more it is refused."""
+    fanout_parallel: Count = 16
+    """Most parts of one request that are under way at once; the others wait their turn."""
 
 
 class Document(Spec):

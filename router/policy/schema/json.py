@@ -10,14 +10,17 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from router.policy.schema.aws import GUARDRAIL_VERSION, ROLE_ARN
 from router.policy.schema.document import Document
+from router.policy.schema.job import S3_PREFIX
 from router.policy.schema.values import ENV_NAME, NAME, URL
 
 Schema = Mapping[str, Any]
+_FEW = 6
 
 _KINDS: dict[str, str] = {
     "bool_type": "true or false",
-    "dict_type": "a mapping",
+    "dict_type": "a mapping such as {name: value}",
     "float_type": "a number",
     "int_from_float": "a whole number",
     "int_type": "a whole number",
@@ -29,6 +32,9 @@ _PATTERNS: dict[str, str] = {
     NAME: "a name is up to 63 letters, digits, `.`, `_` and `-`, and starts with a letter or digit",
     URL: "expected an address such as http://host:8000/v1",
     ENV_NAME: "expected the name of an environment variable such as OPENAI_API_KEY, not the key itself",
+    S3_PREFIX: "expected a bucket and prefix such as s3://bucket/router",
+    ROLE_ARN: "expected the ARN of a role such as arn:aws:iam::123456789012:role/router",
+    GUARDRAIL_VERSION: "expected the number of a version, or DRAFT",
 }
 
 
@@ -83,7 +89,8 @@ def wording(error: ErrorDetails, schema: Schema | None = None) -> str:
         return _unknown(error, schema)
     if kind in _KINDS:
         quote = " (quote it if it is text)" if kind == "string_type" else ""
-        return f"expected {_KINDS[kind]}, got {named(error['input'])}{quote}"
+        fields = _few_fields(error, schema) if kind == "model_type" else ""
+        return f"expected {_KINDS[kind]}{fields}, got {named(error['input'])}{quote}"
     special = _SPECIAL.get(kind)
     if special is not None:
         return special(error)
@@ -99,6 +106,12 @@ def _unknown(error: ErrorDetails, schema: Schema | None) -> str:
     known = fields_at(parent, schema)
     hint = suggestion(str(name), known)
     return f"unknown field `{name}`" + (hint or f"; there are: {', '.join(known)}")
+
+
+def _few_fields(error: ErrorDetails, schema: Schema | None) -> str:
+    """What the mapping holds, where that is little."""
+    fields = fields_at(error["loc"], schema)
+    return f" of {', '.join(fields)}" if 0 < len(fields) <= _FEW else ""
 
 
 def _choice(error: ErrorDetails) -> str:

@@ -15,6 +15,7 @@ _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%")
 
 
 _SECONDS_BELIEVED = 30.0
+_SHORT_S = 0.1
 
 
 class Spec(BaseModel):
@@ -32,6 +33,18 @@ def read_duration(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e12:
         return float(value)
     raise PydanticCustomError("duration", "expected a duration such as 500ms, 30s, 2m, 1h or 30d")
+
+
+def read_short_wait(value: Any) -> float:
+    """A wait that every request may have to bear: at most 100 ms."""
+    seconds = read_duration(value)
+    if seconds > _SHORT_S:
+        raise PydanticCustomError(
+            "short_wait",
+            "{value} is too long: every request of a crowd waits for it; write 0 to 100ms, such as 3ms",
+            {"value": duration_text(seconds)},
+        )
+    return seconds
 
 
 def read_threshold(value: Any) -> float:
@@ -91,6 +104,7 @@ def _listed(value: Any) -> Any:
 _TIME_JSON = {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})? *(ms|[smhdw])$"}
 _SHARE_JSON = {"type": "string", "pattern": r"^[0-9]{1,3}(\.[0-9]{1,9})? *%$"}
 _WAIT_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1e12}, _TIME_JSON]}
+_SHORT_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": _SHORT_S}, _TIME_JSON]}
 _DURATION_JSON = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1e12}, _TIME_JSON]}
 _RATIO_JSON = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 1}, _SHARE_JSON]}
 _SHARE_ABOVE_0_JSON = {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 1}, _SHARE_JSON]}
@@ -110,6 +124,7 @@ ENV_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 Name = Annotated[str, Field(pattern=NAME)]
 Wait = Annotated[float, BeforeValidator(read_duration), WithJsonSchema(_WAIT_JSON)]
+ShortWait = Annotated[float, BeforeValidator(read_short_wait), WithJsonSchema(_SHORT_JSON)]
 Duration = Annotated[float, Field(gt=0), BeforeValidator(read_duration), WithJsonSchema(_DURATION_JSON)]
 Threshold = Annotated[float, Field(gt=0), BeforeValidator(read_threshold), WithJsonSchema(_DURATION_JSON)]
 Ratio = Annotated[float, BeforeValidator(read_ratio), WithJsonSchema(_RATIO_JSON)]

@@ -11,6 +11,7 @@ from router.policy.compile import Documents, compile_policy
 from router.policy.compile_fleet import unreadable
 from router.policy.parse import MAX_CHARS, PolicyErrors, read_document
 from router.policy.policy import Policy
+from router.runtime.reload.price_files import price_files
 from router.runtime.reload.secret_files import SecretFiles, look_at_secrets
 
 SUB_DIRECTORIES = ("classes", "fleet")
@@ -20,13 +21,14 @@ READS_TO_SETTLE = 5
 
 def load_directory(directory: Path, *, deployments: Sequence[Deployment] | None = None) -> Policy:
     """The policy in a directory; raises `PolicyErrors`. `deployments` takes the place of its fleet."""
-    return compile_policy(read_directory(directory), deployments=deployments)
+    documents = read_directory(directory)
+    return compile_policy(documents, deployments=deployments, price_files=price_files(documents))
 
 
 def load_to_serve(directory: Path) -> Policy:
     """The policy in a directory, whose keys and certificate authorities must be there too; raises `PolicyErrors`."""
     documents = read_directory(directory)
-    policy = compile_policy(documents)
+    policy = compile_policy(documents, price_files=price_files(documents))
     check_secrets(documents, look_at_secrets(policy.deployments))
     return policy
 

@@ -17,6 +17,8 @@ from router.domain.events import PolicySource
 from router.policy.compile import Documents, compile_policy
 from router.policy.parse import PolicyErrors
 from router.policy.policy import Policy
+from router.policy.prices.book import PriceFiles
+from router.runtime.reload.price_files import PriceReader
 from router.runtime.reload.reading import check_secrets, settled
 from router.runtime.reload.secret_files import look_at_secrets
 from router.runtime.reload.source import describe
@@ -68,6 +70,7 @@ class _Reader:
         self._compiled: Policy | tuple[PolicyError, ...] = ()
         self._texts_in_force: dict[str, str] | None = None
         self._secrets_in_force = secrets
+        self._prices = PriceReader()
 
     def accept(self, found: Found) -> None:
         """What was found is in force."""
@@ -82,7 +85,9 @@ class _Reader:
         try:
             documents = settled(self._directory)
             texts = {str(Path(file).relative_to(self._directory)): _print(text) for file, text in documents}
-            policy = self._compile(documents, texts)
+            prices = self._prices.read(documents)
+            texts |= self._prices.prints
+            policy = self._compile(documents, texts, prices)
             looked = look_at_secrets(policy.deployments)
             secrets = looked.prints
             check_secrets(documents, looked)
@@ -96,10 +101,10 @@ class _Reader:
         changed = [*_changed(self._texts_in_force, texts), *_changed(self._secrets_in_force, secrets)]
         return Found(digest, texts or {}, secrets or {}, describe(self._directory, changed), policy, told)
 
-    def _compile(self, documents: Documents, texts: dict[str, str]) -> Policy:
+    def _compile(self, documents: Documents, texts: dict[str, str], prices: PriceFiles) -> Policy:
         """The policy of a text, compiled once."""
         if texts != self._texts:
-            self._compiled, self._texts = _compiled(documents), texts
+            self._compiled, self._texts = _compiled(documents, prices), texts
         if isinstance(self._compiled, Policy):
             return self._compiled
         raise PolicyErrors(self._compiled)
@@ -112,9 +117,9 @@ def _changed(before: Mapping[str, str] | None, now: Mapping[str, str] | None) ->
     return sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
 
 
-def _compiled(documents: Documents) -> Policy | tuple[PolicyError, ...]:
+def _compiled(documents: Documents, prices: PriceFiles) -> Policy | tuple[PolicyError, ...]:
     try:
-        return compile_policy(documents)
+        return compile_policy(documents, price_files=prices)
     except PolicyErrors as error:
         return error.problems
     except Exception as error:

@@ -13,7 +13,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from router.core.rollouts.status import RolloutStatus
 from router.domain.events import Event, PolicyApplied, RolloutChanged
 from router.policy.policy import Policy
+from router.telemetry.aws.allowance import AllowanceMetrics
+from router.telemetry.aws.jobs import JobMetrics
+from router.telemetry.aws.provisioned import ProvisionedMetrics
 from router.telemetry.capacity import CapacityMetrics
+from router.telemetry.fanout.metrics import FanoutMetrics
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics.cascade import CascadeMetrics
 from router.telemetry.metrics.control import ControlMetrics
@@ -65,6 +69,10 @@ class Metrics:
             JudgingMetrics(registry, policy, self._vocabulary),
             GenAiMetrics(registry, policy, self._vocabulary),
             WindowMetrics(registry, policy),
+            FanoutMetrics(registry, policy),
+            JobMetrics(registry, policy, self._vocabulary),
+            AllowanceMetrics(registry, policy, self._vocabulary),
+            ProvisionedMetrics(registry, policy, self._vocabulary),
             self._ingress,
         )
         self._read: Callable[[], tuple[Policy, Policy]] | None = None

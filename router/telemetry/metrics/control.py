@@ -32,6 +32,7 @@ EXCLUSIONS = (
     "lacks_capability",
     "context_too_long",
     "too_dear",
+    "job_too_slow",
     "over_pace",
     "no_quota",
     "at_limit",

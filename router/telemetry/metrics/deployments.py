@@ -8,6 +8,7 @@ from math import inf
 
 from prometheus_client import CollectorRegistry
 
+from router.core.spending.billing import asked
 from router.domain.control.batches import BatchEnded, Start
 from router.domain.deployment import Kind
 from router.domain.errors import BackendError
@@ -43,6 +44,12 @@ class DeploymentMetrics:
             ("deployment", "model", "tier", "kind", "backend"),
         )
         self._attempts = Counter(registry, "router_attempts", "Calls ended.", ("deployment", "ending", "code"))
+        self._otherwise = Counter(
+            registry,
+            "router_served_otherwise",
+            "Calls served in another tier, at another latency or by another model than asked for.",
+            ("deployment", "asked", "served"),
+        )
         self._in_flight = gauge("router_in_flight_attempts", "Calls running.")
         self._limit = gauge("router_limit_attempts", "Calls that may run; +Inf is unlimited.")
         self._limits = Gauge(
@@ -70,6 +77,8 @@ class DeploymentMetrics:
         endings = (Ending.COMPLETED.value, Ending.CANCELLED.value)
         self._attempts.create(product(names, endings, (NONE,)))
         self._attempts.create(product(names, (Ending.FAILED.value,), sorted(error_codes(BackendError))))
+        served = ((d, {one.served for one in d.served_prices}) for d in policy.deployments)
+        self._otherwise.create((self._words.deployments[d.name], asked(d), one) for d, ones in served for one in ones)
         for gauge in (self._in_flight, self._waiting, self._context, self._saturation):
             gauge.create((name,) for name in names)
         for d in policy.deployments:
@@ -99,6 +108,8 @@ class DeploymentMetrics:
         deployment = words.deployments[outcome.attempt.deployment.name]
         ending = words.endings[outcome.ending]
         self._attempts.add((deployment, ending, words.codes[outcome.error_code or ""]))
+        if outcome.served_otherwise is not None:
+            self._otherwise.add((deployment, asked(outcome.attempt.deployment), outcome.served_otherwise))
 
     def _on_load(self, event: LoadObserved) -> None:
         key = (self._words.deployments[event.deployment],)

@@ -32,6 +32,8 @@ HAPPENINGS = {
         "feedback_unknown",
         "verdict_missing",
         "verdict_unknown",
+        "cancelled",
+        "cancel_unknown",
         "journal_failed",
         "client_gone",
     ),

@@ -12,6 +12,7 @@ from itertools import product
 
 from prometheus_client import CollectorRegistry
 
+from router.domain.control.jobs import AnswersUnused
 from router.domain.deployment import Tier
 from router.domain.errors import Evicted, Expired, Rejected
 from router.domain.events import (
@@ -138,6 +139,7 @@ class RequestMetrics:
             RequestRejected: self._on_rejected,
             RequestEnded: self._on_ended,
             AttemptEnded: self._on_attempt,
+            AnswersUnused: self._on_unused,
             IngressEvent: self._on_ingress,
         }
 
@@ -197,6 +199,11 @@ class RequestMetrics:
             self._phases.observe(("first_token", deployment), first_token)
         if event.decode_s is not None:
             self._phases.observe(("decode", deployment), event.decode_s)
+
+    def _on_unused(self, event: AnswersUnused) -> None:
+        deployment = self._words.deployments[event.deployment]
+        for name, usd in event.by_class:
+            self._spend.add((self._words.classes[name], deployment), usd)
 
     def _on_ingress(self, event: IngressEvent) -> None:
         if event.what == "replied" and event.seconds is not None:

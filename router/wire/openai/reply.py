@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from router.domain.errors import RouterError
 from router.domain.outcome import Receipt, Reply, Usage
@@ -34,6 +34,7 @@ class _Completion(Struct, frozen=True):
     choices: Raw
     usage: _Usage
     object: Literal["chat.completion"] = "chat.completion"
+    router: Raw | UnsetType = UNSET
 
 
 class _Error(Struct, frozen=True):
@@ -75,23 +76,30 @@ def completion_body(reply: Reply) -> bytes:
             model=receipt.model,
             choices=Raw(reply.choices),
             usage=_usage(reply.usage),
+            router=Raw(reply.report) if reply.report else UNSET,
         )
     )
 
 
+def error_fields(error: RouterError) -> bytes:
+    """The JSON of `error`; `code` is the router's own stable one."""
+    return _encode(_Error(error.message, _TYPES.get(error.code, error.openai_type), error.param, error.code))
+
+
 def error_body(error: RouterError) -> bytes:
-    """OpenAI's error body; `code` is the router's own stable one."""
-    return _encode({"error": _Error(error.message, _TYPES.get(error.code, error.openai_type), error.param, error.code)})
+    """OpenAI's error body."""
+    return _encode({"error": Raw(error_fields(error))})
 
 
-def receipt_fields(receipt: Receipt) -> tuple[tuple[str, str], ...]:
+def receipt_fields(receipt: Receipt, *, is_opening: bool = False) -> tuple[tuple[str, str], ...]:
     """Names and values that go with every reply; HTTP prefixes `x-router-`, MQTT `router-`. `cache` only where the
-    answer was made for an earlier request."""
+    answer was made for an earlier request; what it costs is not known yet at the opening of a stream."""
+    cost = (("cost-usd", f"{receipt.cost_usd:.9f}"), ("cost-source", receipt.cost_source))
     return (
         ("decision-id", receipt.decision_id),
         ("deployment", receipt.deployment),
         ("model", receipt.model),
-        ("cost-usd", f"{receipt.cost_usd:.9f}"),
+        *(() if is_opening else cost if receipt.cost_source else cost[:1]),
         ("attempts", str(receipt.attempts)),
         ("policy", receipt.policy),
         ("overhead-ms", f"{receipt.overhead_s * 1e3:.3f}"),

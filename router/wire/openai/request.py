@@ -17,6 +17,7 @@ from router.domain.deployment import Deployment, Lane, Sampling
 from router.domain.errors import RequestError
 from router.domain.outcome import Attempt
 from router.domain.request import Capability, Prompt, Request, RequestId
+from router.wire.openai.fanout.asked import asks_parts
 from router.wire.openai.verify import asked_checks, without_checks
 
 CHARS_PER_TOKEN = 3.6
@@ -221,6 +222,7 @@ def read_request(body: bytes, envelope: Envelope) -> Request:
         traceparent=envelope.traceparent,
         attributes=_attributes(parsed.metadata, envelope.attributes),
         verify=asked_checks(parsed.metadata),
+        subqueries=asks_parts(parsed.metadata),
     )
 
 

@@ -44,6 +44,7 @@ class _Body(Struct, frozen=True):
     usage: UsageBody | None = None
     model: str | None = None
     error: Raw = Raw()
+    service_tier: str | None = None
 
 
 class _Call(Struct, frozen=True):
@@ -145,7 +146,7 @@ def read_chunk(data: bytes) -> Delta:
     if choices in _ABSENT:
         if usage is None:
             raise ProtocolError("a chunk of the upstream has neither choices nor usage")
-        return Delta(usage=usage, served_model=body.model)
+        return Delta(usage=usage, served_model=body.model, served_as=body.service_tier)
     try:
         parsed = _choices_decoder.decode(choices)
     except _UNREADABLE as error:
@@ -156,6 +157,7 @@ def read_chunk(data: bytes) -> Delta:
         finish_reason=_first_reason(parsed),
         usage=usage,
         served_model=body.model,
+        served_as=body.service_tier,
     )
 
 
@@ -184,6 +186,7 @@ def read_response(body: bytes) -> Delta:
         usage=usage,
         whole=True,
         served_model=read.model,
+        served_as=read.service_tier,
     )
 
 

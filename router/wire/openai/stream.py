@@ -11,6 +11,8 @@ from router.wire.openai.assemble import dissolve
 from router.wire.openai.reply import completion_id, error_body, usage_body
 
 DONE = b"[DONE]"
+_NOTHING_MORE = b'[{"index":0,"delta":{},"finish_reason":null}]'
+"""Choices of a chunk that only says how the answer was made: some clients read the first choice unasked."""
 
 
 class ChunkWriter:
@@ -41,9 +43,12 @@ class ChunkWriter:
 
     def end(self, reply: Reply) -> list[bytes]:
         """What comes after the last piece."""
-        if not self._include_usage:
-            return [DONE]
-        return [self._head + b'[],"usage":' + usage_body(reply.usage) + b"}", DONE]
+        report = b',"router":' + reply.report if reply.report else b""
+        if self._include_usage:
+            return [self._head + b'[],"usage":' + usage_body(reply.usage) + report + b"}", DONE]
+        if report:
+            return [self._head + _NOTHING_MORE + report + b"}", DONE]
+        return [DONE]
 
     def error(self, error: RouterError) -> list[bytes]:
         """What ends a stream that fails in the middle; without `[DONE]` it cannot pass for an answer."""

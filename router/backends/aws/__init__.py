@@ -1,0 +1,1 @@
+"""Models and their management on AWS, through aioboto3: who calls, with which credentials, and what goes wrong."""

@@ -1,0 +1,1 @@
+"""How do commands ask AWS? `account` has the options that say which, and tells its errors."""

@@ -1,0 +1,1 @@
+"""Requests that their senders take back: over a queue nobody can hang up."""

@@ -1,0 +1,1 @@
+"""What deployments on AWS may ask for: is it offered there, and does it go together?"""

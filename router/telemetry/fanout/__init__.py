@@ -1,0 +1,1 @@
+"""What requests that are answered in parts are measured by."""

@@ -1,0 +1,1 @@
+"""How AWS's own services and the models behind them spell requests and answers: pure codecs."""
