@@ -107,7 +107,7 @@ class Allowance:
         self._named = {"requests": self._requests, "tokens": self._tokens}
         self._epoch = 0
         self._emptied_at = -math.inf
-        self._closed_until = -math.inf
+        self._closed_until = self._throttled_at = -math.inf
         self._probed_at: float | None = None
         self._step = _PROBE
 
@@ -173,7 +173,8 @@ class Allowance:
             self._closed_until = max(self._closed_until, now + min(retry_after_s, _STAY_AWAY_MAX_S))
         self.refund(held, now=now)
         resource = self._blamed(held.at) if short_of is None else self._named[short_of]
-        moved = self._learn(resource, held.at, is_news=is_news) if resource.learns else []
+        is_telling = self._is_telling(held.at, now)
+        moved = self._learn(resource, held.at, is_news=is_news) if resource.learns and is_telling else []
         if is_news:
             self._epoch += 1
             self._emptied_at = self._probed_at = now
@@ -181,6 +182,11 @@ class Allowance:
             if not math.isinf(resource.bucket.capacity):
                 resource.bucket.level = min(resource.bucket.refill(now), 0.0)
         return moved
+
+    def _is_telling(self, at: float, now: float) -> bool:
+        """One throttle beside few calls may be the doing of others in the account; two within a minute are not."""
+        before, self._throttled_at = self._throttled_at, now
+        return self._requests.seen(at) >= _LEAST[REQUESTS] or now - before < _MINUTE_S
 
     def _blamed(self, at: float) -> _Resource:
         size = self.tokens.capacity

@@ -50,14 +50,14 @@ def next_step(
     `streamed` says that the pieces of an answer go out as they come."""
     if (streamed and ticket.first_token is not None) or not (error.retryable or error.code in _ELSEWHERE):
         return None
-    is_returned = isinstance(error, Returned)
-    if ticket.attempts > ticket.request_class.max_retries and not is_returned:
+    is_returned, is_spent = isinstance(error, Returned), ticket.attempts > ticket.request_class.max_retries
+    if is_spent and not is_returned:
         return None
     assert ticket.view is not None
     ticket.tried |= {ticket.view.deployment.name}
     wait = 0.0
     if not routable - ticket.tried - _out_for_good(ticket):
-        if error.code in _ELSEWHERE:
+        if error.code in _ELSEWHERE or is_spent:
             return None
         ticket.tried = frozenset()
         wait = min(_BACKOFF_S * 2.0 ** (ticket.attempts - 1), _BACKOFF_MAX_S)

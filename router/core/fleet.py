@@ -39,8 +39,9 @@ _LONG_ANSWER = 3.0
 """Times the expected length: a silent call may only be writing a long answer."""
 
 
-Standing = tuple[Load, Prospect | None]
-"""Load, and what the next request can expect of it; a batch endpoint has a model of its own."""
+Standing = tuple[Load, Prospect | None, str, float, float | None]
+"""Load, and what the next request can expect of it (a batch endpoint has a model of its own); why no call may go there,
+empty where one may; the limits on calls and on tokens."""
 
 
 class Limited(NamedTuple):

@@ -25,6 +25,9 @@ _GAP_TOKENS = 8
 _HISTORY = 256
 """Heartbeats of past in-flight counts, to compare late telemetry with what was in flight when it was taken."""
 _SCRAPE_STALE_S = 30.0
+_HEARD_S = 2.0
+"""So long the pace of our own tokens is news; counting what servers tell of others besides cost .05 of useful answers
+where others come and go (`router simulate --scenario stale-telemetry`), and .004 where they stay."""
 _OUTSIDE_SHARE = 0.3
 """How far one scrape moves the estimate of the load of others."""
 
@@ -240,11 +243,14 @@ class Account:
             self.outside *= 0.5 ** min(stale / _SCRAPE_STALE_S, 1.0)
 
     def load(self, now: float, prefill_s_per_token: float) -> Load:
-        """The load as of `now`; prompts ahead are taken to drain since the last one that was through."""
+        """The load as of `now`; prompts ahead are taken to drain since the last one that was through.
+
+        The load of others counts where we hear nothing ourselves: the pace of our tokens tells sooner what it does.
+        """
         waiting = self.waiting_tokens
         if waiting and prefill_s_per_token > 0.0:
             waiting = max(0, waiting - int((now - self.progress_at) / prefill_s_per_token))
-        if self.outside <= 0.0:
+        if self.outside <= 0.0 or now - self.heard_at < _HEARD_S:
             return Load(self.decoding, self.waiting, waiting, self.context_tokens)
         mean = self.context_tokens / self.decoding if self.decoding else 1000.0
         return Load(

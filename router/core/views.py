@@ -95,7 +95,7 @@ class Viewer:
         model = deployment.model
         p_adequate, p_low = ticket.qualities.get(model) or self._quality(ticket, member)
         output = ticket.lengths.get(model) or self.length(ticket, model)
-        load, prospect = member.standing or self._standing(member, now)
+        load, prospect, blocked, limit, token_limit = member.standing or self._standing(member, now)
         cached = 0.0 if member.cache is None else expected_tokens(ticket, member.cache, now=now)
         if prospect is not None:
             ttft, tpot = prospect.predict(tokens, output)
@@ -121,9 +121,9 @@ class Viewer:
             has_room, fits = _allowed(member.allowance, tokens, self.max_tokens(ticket, model), now)
         return DeploymentView(
             deployment,
-            member.circuit.blocked(now=now) or "",
+            blocked,
             load,
-            member.limit.value,
+            limit,
             p_adequate,
             p_low,
             output,
@@ -140,7 +140,7 @@ class Viewer:
             member.spread,
             model in self._qualities.fallen,
             bid_usd,
-            member.tokens.value,
+            token_limit,
             cached,
         )
 
@@ -149,7 +149,9 @@ class Viewer:
         account, latency = member.account, member.latency
         pace = latency.prefill_pace_s(account.decoding, account.context_tokens) if account.waiting else 0.0
         load = account.load(now, pace)
-        standing = load, None if member.is_whole else latency.prospect(load, account.prefill_rate.at(now))
+        prospect = None if member.is_whole else latency.prospect(load, account.prefill_rate.at(now))
+        blocked = member.circuit.blocked(now=now) or ""
+        standing = load, prospect, blocked, member.limit.value, member.tokens.value
         if self.is_still:
             member.standing = standing
         return standing

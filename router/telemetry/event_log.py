@@ -23,6 +23,7 @@ from router.telemetry.sink import Handler, Handlers
 from router.wire.trace import read_trace
 
 TEXT_MAX = 200
+_JOB_LOST = frozenset({"Failed", "Expired", "PartiallyCompleted"})
 _SAID: dict[type[ev.Event], str] = {
     DriftDetected: "drift_detected",
     LearnedReset: "learned_reset",
@@ -34,7 +35,6 @@ _SAID: dict[type[ev.Event], str] = {
     TuningChanged: "tuning_changed",
     KnowledgeChanged: "knowledge_changed",
     WantedReplicas: "wanted_replicas",
-    JobChanged: "batch_job_changed",
     RecordsReturned: "batch_records_returned",
     AnswersUnused: "batch_answers_unused",
     ProvisionedChanged: "provisioned_changed",
@@ -56,6 +56,7 @@ class EventLog:
     def handlers(self) -> Handlers:
         """Handlers for the event types that the level lets through."""
         info: dict[type[ev.Event], Handler] = {
+            JobChanged: self._on_job,
             ev.RequestRejected: self._on_rejected,
             ev.DecisionMade: self._on_decision,
             ev.AttemptEnded: self._on_attempt,
@@ -117,6 +118,10 @@ class EventLog:
             self._log.debug(name, **{field: getattr(event, field) for field in event.__struct_fields__})
 
         return say
+
+    def _on_job(self, event: JobChanged) -> None:
+        say = self._log.warning if event.new in _JOB_LOST else self._log.info
+        say("batch_job_changed", **{field: getattr(event, field) for field in event.__struct_fields__})
 
     def _on_received(self, event: ev.RequestReceived) -> None:
         request = event.request

@@ -14,9 +14,10 @@ from router.backends.aws.sessions import Clients
 from router.domain.deployment import Address
 from router.doubles.aws.models import Model, Prices
 from router.doubles.aws.server import aws_double
-from router.doubles.aws.world import World
+from router.doubles.aws.world import Provisioned, World
 
 MODEL = "amazon.nova-lite-v1:0"
+PT = "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abcdefghij12"
 
 
 class Aws(NamedTuple):
@@ -36,7 +37,7 @@ class Aws(NamedTuple):
         answer = await self.bedrock.create_model_invocation_job(
             jobName=name,
             roleArn="arn:aws:iam::123456789012:role/batch",
-            modelId=MODEL,
+            modelId=more.pop("modelId", MODEL),
             inputDataConfig={"s3InputDataConfig": {"s3Uri": "s3://jobs/in/records.jsonl"}},
             outputDataConfig={"s3OutputDataConfig": {"s3Uri": "s3://jobs/out/"}},
             **more,
@@ -98,6 +99,17 @@ async def test_input_that_is_no_good_fails_the_job(aws: Aws, lines: int | None, 
     assert says in job["message"]
     aws.clock[0] += 600.0
     assert (await aws.output(), list(aws.world.bills)) == ({}, [])
+
+
+async def test_a_job_takes_profiles_but_nothing_reserved(aws: Aws) -> None:
+    """Inference profiles mean their model; provisioned throughput is refused, as the service model says."""
+    await aws.put(100)
+    crossing = await aws.create("crossing", modelId=f"us.{MODEL}")
+    aws.clock[0] += 601.0
+    assert (await aws.job(crossing))["status"] == "Completed"
+    held = aws.world.provisioned[PT] = Provisioned(PT, "floor", MODEL)
+    with pytest.raises(ClientError, match="ValidationException"):
+        await aws.create("reserved", modelId=held.arn)
 
 
 async def test_a_token_makes_one_job(aws: Aws) -> None:

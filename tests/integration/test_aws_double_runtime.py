@@ -372,15 +372,15 @@ async def test_prompt_router(double: AwsDouble, sdk: Any) -> None:
 
 
 async def test_provisioned(double: AwsDouble, sdk: Any) -> None:
-    """Reserved throughput answers while it is in service, within its units, and bills nothing by the call."""
+    """Reserved throughput answers while in service or updated, within its units, and bills nothing by the call."""
     has(double, prices=Prices(3.0, 15.0), max_tokens=50)
-    held = double.world.provisioned[PT] = Provisioned(PT, "pt", SONNET, units=2, unit_tokens_per_min=60.0)
+    held = double.world.provisioned[PT] = Provisioned(PT, "pt", SONNET, 2, "Updating", unit_tokens_per_min=60.0)
     await sdk.converse(modelId=PT, messages=turn())
     assert (double.world.bills[-1].usd, double.world.bills[-1].tier) == (0.0, "provisioned")
     for _ in range(7):
         await sdk.converse(modelId=PT, messages=turn())
     assert (await refused(sdk.converse(modelId=PT, messages=turn())))[1] == "ThrottlingException"
-    held.status = "Updating"
+    held.status = "Creating"
     assert (await refused(sdk.converse(modelId=PT, messages=turn())))[1] == "ValidationException"
     gone = sdk.converse(modelId=PT[:-1] + "9", messages=turn())
     assert (await refused(gone))[:2] == (404, "ResourceNotFoundException")

@@ -226,3 +226,23 @@ def test_a_load_told_late_is_not_taken_for_the_load_of_others() -> None:
         assert house.member("only").account.load(seen, 0.0).sequences == 0
 
     virtually(scene)
+
+
+def test_the_load_of_others_counts_where_nothing_is_heard() -> None:
+    """While our own tokens come, their pace says what others do to it; once they have been silent, what the server
+    tells of others counts."""
+
+    async def scene() -> None:
+        house = House(deployments=(deployment("only"),))
+        account = house.member("only").account
+        await house.going("r0")
+        loop = asyncio.get_running_loop()
+        for _ in range(20):
+            house.controller.on_load(ScrapedLoad("only", 40, 0, None, loop.time()))
+            await house.beat(0.01, 0.01)
+        assert account.load(loop.time(), 0.0).sequences == 0
+        await house.beat(3.0, 0.5)
+        house.controller.on_load(ScrapedLoad("only", 40, 0, None, loop.time()))
+        assert account.load(loop.time(), 0.0).sequences >= 30
+
+    virtually(scene)

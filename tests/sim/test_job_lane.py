@@ -225,3 +225,17 @@ def test_a_request_that_its_job_gives_back_after_a_restart_may_go_anywhere() -> 
         assert (await house.ask("other", deadline_s=HOUR_S)).receipt.deployment == "now"
 
     virtually(scene)
+
+
+def test_who_may_go_nowhere_else_is_not_given_back_for_ever() -> None:
+    """A request that asks for the job lane by name, where every job is refused, is tried as often as its class allows
+    and then told."""
+
+    async def scene() -> None:
+        house = jobs(RequestClass("all", max_retries=2))
+        house.backend.scripts["jobs"] = failing(Returned("it failed", code="batch_failed"))
+        with pytest.raises(Returned, match="it failed"):
+            await house.going("r", deadline_s=20 * HOUR_S, model="jobs")
+        assert picks(house) == ["jobs"] * 3
+
+    virtually(scene)

@@ -251,3 +251,12 @@ def test_an_edit_keeps_what_was_learned() -> None:
     member.deployment = on_demand(quota=AWS_EXAMPLE)
     shared.hand_out([member])
     assert member.allowance is not learned
+
+
+def test_one_throttle_beside_few_calls_teaches_nothing() -> None:
+    """It may be the doing of others in the account; a second within a minute is taken for our own."""
+    allowance = Allowance(CallQuota())
+    assert allowance.on_throttled(allowance.reserve(500.0, now=0.0), None, None, now=1.0) == []
+    assert allowance.has_room(60_000.0, now=2.0)
+    assert allowance.on_throttled(allowance.reserve(500.0, now=300.0), None, None, now=301.0) == []
+    assert allowance.on_throttled(allowance.reserve(500.0, now=310.0), None, None, now=311.0) != []

@@ -14,7 +14,7 @@ from router.domain.errors import RouterError
 
 
 def run(*args: object) -> Result:
-    return CliRunner().invoke(app, ["prices", *map(str, args)])
+    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, ["prices", *map(str, args)])
 
 
 def rows(*args: object) -> dict[str, dict[str, Any]]:

@@ -70,11 +70,12 @@ async def test_stream_is_server_sent_events_ending_in_done(door: Door) -> None:
 
 
 async def test_usage_chunk_comes_last_when_asked_for(door: Door) -> None:
-    """With include_usage the last chunk has no choices and the usage; those before say null."""
+    """With include_usage the last chunk has no choices, the usage and what it cost; those before say null."""
     _, _, body = await door.post({**CHAT, "stream": True, "stream_options": {"include_usage": True}})
     chunks = [json.loads(event.removeprefix("data: ")) for event in body.decode().split("\n\n")[:-2]]
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["completion_tokens"] == 2
+    assert chunks[-1]["usage"]["cost_usd"] == 0.00042
     assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * (len(chunks) - 1)
 
 

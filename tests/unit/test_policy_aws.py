@@ -155,7 +155,7 @@ MISTAKES = {
         f"backend: bedrock, kind: job, target: ▸'{ARN}:provisioned-model/abcd', "
         f"job: {{s3: 's3://bucket/x', role_arn: '{ROLE}'}}",
         "target",
-        "not made on provisioned throughput",
+        "a batch job takes no provisioned-model",
     ),
     "an imported model by Converse": mistake(
         f"backend: bedrock, target: ▸'{ARN}:imported-model/abcd'", "target", "write `aws: {api: invoke}`"

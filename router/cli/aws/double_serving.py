@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from router.cli.decision_view import wide_console
 from router.domain.errors import SettingsError
 from router.doubles.aws.console.admin import ADMIN_PATH
 from router.doubles.aws.console.config import read_world, world_of_any_model
@@ -35,7 +35,7 @@ def run(config: Path | None, port: int, stores: bool) -> None:
 
 
 async def _serve(world: World, port: int, stores: bool) -> None:
-    console, ended = Console(), asyncio.Event()
+    console, ended = wide_console(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         with suppress(NotImplementedError):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)

@@ -18,6 +18,7 @@ import aiohttp
 from router.doubles.aws.bedrock_profiles import page_of, time_of
 from router.doubles.aws.call import AwsError, Call, Json
 from router.doubles.aws.models import Bill
+from router.doubles.aws.runtime.places import find_place
 from router.doubles.aws.world import World
 
 _HOUR_S = 3600.0
@@ -59,7 +60,7 @@ class BedrockJobs:
             return {"jobArn": self._job_tokens[token]}
         if any(job.call.params["jobName"] == params["jobName"] for job in self._jobs.values()):
             raise AwsError("ConflictException", f"A job named {params['jobName']} exists already.")
-        world.model(params["modelId"])
+        find_place(world, params["modelId"], 0)
         code = blake2b(f"{params['jobName']} {token}".encode(), digest_size=6).hexdigest()
         arn = f"arn:aws:bedrock:{call.region}:{call.account}:model-invocation-job/{code}"
         at = world.at()
@@ -157,7 +158,7 @@ class BedrockJobs:
             job.errors += 1
             return told | {"error": {"errorCode": 400, "errorMessage": "the double was told to"}}
         job.success += 1
-        model = world.model(params["modelId"])
+        model = find_place(world, params["modelId"], 0).model
         asked = line["modelInput"]
         said = model.answer(Call("bedrock-runtime", "Converse", asked, job.call.region, job.call.account))
         taken = said.input_tokens if said.input_tokens is not None else _words(asked)

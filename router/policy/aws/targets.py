@@ -14,9 +14,10 @@ from router.wire.aws.invoke.families import payload_named
 
 _BEDROCK_ARN = re.compile(r"^arn:aws(?:-[^:]+)?:bedrock:(?P<region>[a-z0-9-]+):[^:]*:(?P<what>[a-z-]+)/\S+$")
 _MODEL_ID = re.compile(r"^[a-zA-Z0-9][-_.:a-zA-Z0-9]*$")
+_NOT_FOR_JOBS = frozenset({"provisioned-model", "imported-model", "prompt-router", "default-prompt-router"})
 _ENDPOINT = re.compile(r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")
 _IN_ADDRESS = re.compile(r"endpoints?/(?P<name>[-a-zA-Z0-9]+)")
-"""ConversationalModelId and EndpointName in the service models of AWS."""
+"""ConversationalModelId, ModelId of CreateModelInvocationJob, and EndpointName in the service models of AWS."""
 
 
 def unfit_target(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyError]:
@@ -48,8 +49,9 @@ def _unfit_arn(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[Pol
     if spec.region is not None and found["region"] != spec.region:
         message = f"the ARN in `target` is of {found['region']}: write that, or drop `region`"
         yield source.problem((*path, "region"), message)
-    if found["what"] == "provisioned-model" and spec.kind is Kind.JOB:
-        yield source.problem(here, "batch jobs are not made on provisioned throughput: name the model by its id")
+    if found["what"] in _NOT_FOR_JOBS and spec.kind is Kind.JOB:
+        message = f"a batch job takes no {found['what']}: name the model by its id or an inference profile"
+        yield source.problem(here, message)
     elif found["what"] == "provisioned-model" and spec.kind is not Kind.PROVISIONED:
         message = "this is provisioned throughput, paid by the hour: add `kind: provisioned` and `hourly_usd`"
         yield source.problem(here, message)

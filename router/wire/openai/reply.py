@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import replace
 
 from router.domain.errors import RouterError
 from router.domain.outcome import Receipt, Reply, Usage
@@ -25,6 +26,8 @@ class _Usage(Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: _PromptDetails
+    cost_usd: float | UnsetType = UNSET
+    cost_source: str | UnsetType = UNSET
 
 
 class _Completion(Struct, frozen=True):
@@ -64,6 +67,13 @@ def _usage(usage: Usage) -> _Usage:
 def usage_body(usage: Usage) -> bytes:
     """The JSON of `usage`."""
     return _encode(_usage(usage))
+
+
+def paid_usage_body(reply: Reply) -> bytes:
+    """The same with what it cost: the headers of a stream are sent before that is known."""
+    receipt = reply.receipt
+    paid = replace(_usage(reply.usage), cost_usd=receipt.cost_usd, cost_source=receipt.cost_source or UNSET)
+    return _encode(paid)
 
 
 def completion_body(reply: Reply) -> bytes:

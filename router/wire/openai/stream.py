@@ -8,7 +8,7 @@ from router.domain.errors import RouterError
 from router.domain.outcome import Delta, Receipt, Reply
 from router.domain.request import Request
 from router.wire.openai.assemble import dissolve
-from router.wire.openai.reply import completion_id, error_body, usage_body
+from router.wire.openai.reply import completion_id, error_body, paid_usage_body
 
 DONE = b"[DONE]"
 _NOTHING_MORE = b'[{"index":0,"delta":{},"finish_reason":null}]'
@@ -45,7 +45,7 @@ class ChunkWriter:
         """What comes after the last piece."""
         report = b',"router":' + reply.report if reply.report else b""
         if self._include_usage:
-            return [self._head + b'[],"usage":' + usage_body(reply.usage) + report + b"}", DONE]
+            return [self._head + b'[],"usage":' + paid_usage_body(reply) + report + b"}", DONE]
         if report:
             return [self._head + _NOTHING_MORE + report + b"}", DONE]
         return [DONE]

@@ -11,7 +11,7 @@ from router.doubles.aws.models import Model, Quota
 from router.doubles.aws.world import World
 
 _GEOGRAPHIES = re.compile(r"(?:us-gov|us|eu|apac|jp|au|ca|sa|global)\.(?=[a-z0-9-]+\.)")
-_READY = "InService"
+_SERVING = frozenset({"InService", "Updating"})
 
 
 class Place(Struct, frozen=True):
@@ -53,7 +53,7 @@ def _reserved(world: World, arn: str) -> Place:
         if world.models or world.provisioned:
             raise AwsError("ResourceNotFoundException", "Could not find the provisioned model.")
         return Place(world.default, arn)
-    if held.status != _READY:
+    if held.status not in _SERVING:
         raise AwsError("ValidationException", f"The provisioned model is {held.status}: it cannot be invoked.")
     tokens = None if held.unit_tokens_per_min is None else held.units * held.unit_tokens_per_min
     return Place(world.model(held.model_id), arn, Quota(tokens_per_min=tokens))
