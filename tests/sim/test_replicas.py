@@ -89,10 +89,10 @@ def test_a_step_of_three_up_and_down_settles_once() -> None:
 
 def test_what_is_wanted_does_and_is_asked_for_by_what_is_offered() -> None:
     """One replica that is in time for two of three asks for as many as do; that many serve all, and ask for no more."""
-    few = run(((150.0, 12.0),), replicas=1)
+    few = run(((150.0, 11.0),), replicas=1)
     assert sum(s.slo_met for s in few.served) < 0.8 * len(few.served)
     wanted = few.wanted(150.0)
     assert wanted == 2
-    enough = run(((150.0, 12.0),), replicas=wanted)
+    enough = run(((150.0, 11.0),), replicas=wanted)
     assert sum(s.slo_met for s in enough.served) > 0.98 * len(enough.served)
     assert enough.wanted(150.0) == wanted
