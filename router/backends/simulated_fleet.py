@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -44,7 +45,7 @@ from router.domain.deployment import (
     Tier,
     TokenQuota,
 )
-from router.domain.errors import PolicyError
+from router.domain.errors import PolicyError, RouterError
 
 NonNegative = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -152,6 +153,15 @@ class FleetSpec(Struct, frozen=True, forbid_unknown_fields=True):
             for event in self.events
             if event.deployment in (group, name)
         )
+
+
+def load_fleet(path: Path) -> FleetSpec:
+    """The fleet in a file; raises `RouterError` where it cannot be read or is none."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RouterError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    return read_fleet(text, str(path))
 
 
 def read_fleet(text: str, file: str = "") -> FleetSpec:

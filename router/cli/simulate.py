@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from router.backends.simulated_fleet import deployments, read_fleet
+from router.backends.simulated_fleet import deployments, load_fleet
 from router.cli.scenarios.command import ASK, Asked, play_scenarios, refuse_beside
 from router.cli.scenarios.options import PicturePath, ScenarioName, TracePath
-from router.domain.errors import RequestError, RouterError, SettingsError
+from router.domain.errors import RequestError, SettingsError
 from router.domain.slo import Check
 from router.routing.profile import baseline
 from router.runtime.reload import load_directory
@@ -108,10 +108,7 @@ def _setting(
     feedback: float,
     artefact: Path | None,
 ) -> Setting:
-    try:
-        spec = read_fleet(fleet.read_text(encoding="utf-8"), str(fleet))
-    except OSError as error:
-        raise RouterError(f"{fleet}: {error.strerror}") from None
+    spec = load_fleet(fleet)
     arrivals = read_workload(workload).over(load=load, for_s=for_s)
     return Setting(
         workload=arrivals,

@@ -8,7 +8,6 @@ removed.
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +43,7 @@ from router.storage.decision_records import (
     OutcomeRecord,
     Record,
 )
+from router.storage.lines import ends_whole
 
 
 class DecisionLog:
@@ -184,7 +184,7 @@ class _Files:
 
     def _open(self) -> BinaryIO:
         file = self._path.open("ab")
-        if file.tell() and not _ends_whole(self._path):
+        if file.tell() and not ends_whole(self._path):
             file.write(b"\n")
         return file
 
@@ -293,12 +293,6 @@ _RECORDS: dict[type[Event], Callable[..., Record]] = {
     CascadeChecked: _check,
     AnswerJudged: _judged,
 }
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
 
 def _number(path: Path) -> int:

@@ -22,6 +22,7 @@ import structlog
 
 from router.domain.events import Event, PolicySource
 from router.storage.history_entries import ENTRIES, OFTEN, Entry, entry_of, read_history, started
+from router.storage.lines import ends_whole
 
 ENTRIES_MAX = 10_000
 _SLACK = 4
@@ -98,7 +99,7 @@ class _File:
         """Write whole lines, after closing off one that was cut; and the file anew where a share has outgrown its
         bound."""
         with self._path.open("ab") as file:
-            if file.tell() and not _ends_whole(self._path):
+            if file.tell() and not ends_whole(self._path):
                 file.write(b"\n")
             file.write(b"".join(msgspec.json.encode(entry) + b"\n" for entry in entries))
         self._counts.update(entry.what in OFTEN for entry in entries)
@@ -119,9 +120,3 @@ class _File:
             os.fsync(file.fileno())
         fresh.replace(self._path)
         self._counts = Counter({share: len(entries) for share, entries in kept.items()})
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"

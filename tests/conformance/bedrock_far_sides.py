@@ -13,9 +13,9 @@ from router.domain.aws.terms import Api, AwsTerms
 from router.domain.deployment import Address
 from router.domain.outcome import Usage
 from router.domain.request import Request
-from router.doubles.aws.faults import Fault, How
 from router.doubles.aws.models import Answer, Model
 from router.doubles.aws.server import AwsDouble, aws_double
+from tests.conformance.aws_far_side import AwsFar
 from tests.conformance.backend_far_sides import Far, _deployment, _pieces, _vacant_url
 
 MODEL = "anthropic.claude-3-5-haiku-20241022-v1:0"
@@ -23,8 +23,10 @@ _LEAD = 2
 """Chunks of a stream of the Messages API before its first piece: the message and its first block begin."""
 
 
-class BedrockFar(Far):
+class BedrockFar(AwsFar):
     """`bedrock`, through the real SDK, against a model of the double on a loopback port."""
+
+    busy, refused = "ServiceUnavailableException", "ValidationException"
 
     def __init__(self, double: AwsDouble, api: Api) -> None:
         self.world = double.world
@@ -42,34 +44,6 @@ class BedrockFar(Far):
 
     def accounts(self, request: Request) -> Usage:
         return Usage(input_tokens=16, output_tokens=len(self.answer.pieces), cached_tokens=5)
-
-    def throttles(self) -> float:
-        self.world.faults.append(Fault(code="ThrottlingException", retry_after_s=7.0))
-        return 7.0
-
-    def is_busy(self) -> None:
-        self.world.faults.append(Fault(code="ServiceUnavailableException"))
-
-    def refuses(self) -> None:
-        self.world.faults.append(Fault(code="ValidationException"))
-
-    def breaks(self, after: int) -> None:
-        self.world.faults.append(Fault(How.CUT, after=after and self.lead + after))
-
-    def garbles(self, after: int) -> None:
-        self.world.faults.append(Fault(How.GARBAGE, after=after and self.lead + after))
-
-    def hangs(self, after: int) -> None:
-        self.world.faults.append(Fault(How.HANG, after=after and self.lead + after))
-
-    def recovers(self) -> None:
-        self.world.faults.clear()
-
-    def calls(self) -> int:
-        return len(self.world.calls)
-
-    def serving(self) -> int:
-        return self.world.serving
 
 
 @asynccontextmanager

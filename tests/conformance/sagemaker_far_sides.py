@@ -14,17 +14,19 @@ from router.domain.aws.terms import AwsTerms, Payload
 from router.domain.deployment import Address
 from router.domain.outcome import Usage
 from router.domain.request import Request
-from router.doubles.aws.faults import Fault, How
 from router.doubles.aws.models import Answer
 from router.doubles.aws.sagemaker_runtime.endpoint import Endpoint, Variant
 from router.doubles.aws.server import AwsDouble, aws_double
+from tests.conformance.aws_far_side import AwsFar
 from tests.conformance.backend_far_sides import Far, _deployment, _pieces, _vacant_url
 
 NAME = "endpoint"
 
 
-class SageMakerFar(Far):
+class SageMakerFar(AwsFar):
     """`sagemaker`, through the real SDK, against an endpoint of the double on a loopback port."""
+
+    busy, refused = "ServiceUnavailable", "ValidationError"
 
     def __init__(self, double: AwsDouble, payload: Payload) -> None:
         self.world = double.world
@@ -47,34 +49,6 @@ class SageMakerFar(Far):
         answer = self.variant.says
         counted = request.input_tokens if answer.input_tokens is None else answer.input_tokens
         return Usage(counted, len(answer.pieces), answer.cache_read_tokens or 0)
-
-    def throttles(self) -> float:
-        self.world.faults.append(Fault(code="ThrottlingException", retry_after_s=7.0))
-        return 7.0
-
-    def is_busy(self) -> None:
-        self.world.faults.append(Fault(code="ServiceUnavailable"))
-
-    def refuses(self) -> None:
-        self.world.faults.append(Fault(code="ValidationError"))
-
-    def breaks(self, after: int) -> None:
-        self.world.faults.append(Fault(How.CUT, after=after))
-
-    def garbles(self, after: int) -> None:
-        self.world.faults.append(Fault(How.GARBAGE, after=after))
-
-    def hangs(self, after: int) -> None:
-        self.world.faults.append(Fault(How.HANG, after=after))
-
-    def recovers(self) -> None:
-        self.world.faults.clear()
-
-    def calls(self) -> int:
-        return len(self.world.calls)
-
-    def serving(self) -> int:
-        return self.world.serving
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from router.backends.simulated_fleet import FleetSpec, deployments, read_fleet
+from router.backends.simulated_fleet import FleetSpec, deployments, load_fleet
 from router.cli.comparison_view import comparison_table, replay_view
 from router.cli.policy.demo_traffic import SECONDS, demo_workload, own_fleet
 from router.cli.rollout_view import rollout_view
@@ -113,7 +113,7 @@ class _Contest(msgspec.Struct, frozen=True):
 def _contest(old: Path, new: Path, workload: Path | None, fleet: Path | None, artefact: Path | None) -> _Contest:
     """Without a fleet each policy is tried on deployments that behave as its own; without a workload on the demo's."""
     if fleet is not None:
-        given = _fleet(fleet)
+        given = load_fleet(fleet)
         fleets = given, given
     else:
         fleets = own_fleet(load_directory(old).deployments), own_fleet(load_directory(new).deployments)
@@ -154,13 +154,6 @@ def _roll_out(contest: _Contest, at_s: float, out: Path | None) -> None:
     if out is not None:
         write_json(out, report)
     Console().print(rollout_view(cast(dict[str, Any], report["rollouts"])))
-
-
-def _fleet(path: Path) -> FleetSpec:
-    try:
-        return read_fleet(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RouterError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def tallied(console: Console, *, counted: bool = True) -> Progress:

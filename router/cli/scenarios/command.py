@@ -10,7 +10,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from router.backends.simulated_fleet import FleetSpec, deployments, read_fleet
+from router.backends.simulated_fleet import deployments, load_fleet
 from router.cli.scenarios.picture import picture
 from router.cli.scenarios.tables import listing, overview, table
 from router.domain.errors import RequestError, RouterError
@@ -96,7 +96,7 @@ def _played(asked: Asked, chosen: Sequence[Scenario]) -> list[Told]:
     """One after the other, with a bar on standard error where somebody looks."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description:16}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    fleet = None if asked.fleet is None else _fleet(asked.fleet)
+    fleet = None if asked.fleet is None else load_fleet(asked.fleet)
     trace = None if asked.workload is None else read_workload(asked.workload)
     trained = trained_estimator(asked.artefact)
     told = []
@@ -110,13 +110,6 @@ def _played(asked: Asked, chosen: Sequence[Scenario]) -> list[Told]:
             task = bar.add_task(scenario.name, total=1.0)
             told.append(tell(stage, estimator, lambda part, task=task: bar.update(task, completed=part)))  # type: ignore[misc]
     return told
-
-
-def _fleet(path: Path) -> FleetSpec:
-    try:
-        return read_fleet(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise RouterError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _write(asked: Asked, told: Sequence[Told]) -> None:

@@ -116,6 +116,13 @@ class ModelTerms(Struct, frozen=True, forbid_unknown_fields=True):
     cache_min_tokens: int | None = 1024
 
 
+def said(says: Says | None, answer_tokens: int, call: Call) -> Answer:
+    """What somebody who is told to say `says`, or so many made-up words, says to a call."""
+    if says is None:
+        return words(answer_tokens)
+    return says if isinstance(says, Answer) else says(call)
+
+
 class Model(ModelTerms, frozen=True):
     """A foundation model. It says what it is told to, or as many words as its `answer_tokens`."""
 
@@ -123,9 +130,7 @@ class Model(ModelTerms, frozen=True):
 
     def answer(self, call: Call) -> Answer:
         """What it says to this call."""
-        if self.says is None:
-            return words(self.answer_tokens)
-        return self.says if isinstance(self.says, Answer) else self.says(call)
+        return said(self.says, self.answer_tokens, call)
 
 
 class PromptRouter(Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from router.domain.deployment import Mode
 from router.domain.rollout import Rollout
@@ -167,11 +166,6 @@ def class_moves(old: RequestClass, new: RequestClass) -> Iterator[Move]:
 def rollout_moves(old: RequestClass, new: RequestClass) -> Iterator[Move]:
     """Other terms for edits to come, or another experiment."""
     yield from moves(ROLLOUT, old.rollout, new.rollout, "rollout.")
-
-
-def same_but_rollout(old: RequestClass, new: RequestClass) -> bool:
-    """Whether only the terms of the rollout differ, if anything."""
-    return replace(old, rollout=Rollout()) == replace(new, rollout=Rollout())
 
 
 def parameter_moves(old: Parameters, new: Parameters, prefix: str = "", *, comparable: bool = True) -> Iterator[Move]:

@@ -8,7 +8,6 @@ the same hour add up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
 from functools import cache
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,7 +19,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from router.domain.errors import PolicyError
 from router.policy.parse import PolicyErrors, compose, read_node
 from router.policy.schema.json import wording
-from router.policy.schema.values import Amount, Count, Spec, Text
+from router.policy.schema.values import Amount, Count, Day, Spec, Text
 from router.sim.capacity.days import HOURS, WEEK, Weekday
 from router.sim.capacity.offers import Commitment
 
@@ -41,14 +40,6 @@ _HEAD = """\
 #
 # `router capacity show FILE` reads and checks it.
 """
-
-
-def _day(value: str) -> str:
-    try:
-        date.fromisoformat(value)
-    except ValueError:
-        raise PydanticCustomError("day", "expected a date such as 2026-03-31") from None
-    return value
 
 
 def _zone(value: str) -> str:
@@ -203,7 +194,7 @@ class Plan(Spec):
     """Says what file this is."""
     version: Literal[1]
     """Of the format."""
-    made_on: Annotated[str, AfterValidator(_day)]
+    made_on: Day
     """Date."""
     model: Text
     """What the units serve."""

@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 
 from router.domain.errors import Refused
 from router.domain.outcome import Attempt
+from router.wire.aws.top_k import sent_top_k
 from router.wire.openai.request import ChatBody, Message, Part, Tool, ToolCall
 
 Json = dict[str, Any]
@@ -179,7 +180,7 @@ def _family(attempt: Attempt) -> str | None:
 def _further_fields(body: ChatBody, attempt: Attempt) -> Json | None:
     """What Converse has no word for but the model does: `top_k`, under each family's own name for it (AWS's pages of
     inference parameters: Anthropic messages `top_k`, Cohere Command `k`, Amazon Nova `inferenceConfig.topK`)."""
-    asked = _top_k(body.top_k)
+    asked = sent_top_k(body.top_k)
     top_k = attempt.top_k if asked is None else asked
     family = _family(attempt)
     if top_k is None or top_k < 1 or family is None:
@@ -187,15 +188,6 @@ def _further_fields(body: ChatBody, attempt: Attempt) -> Json | None:
     if family == "nova":
         return {"inferenceConfig": {"topK": top_k}}
     return {"k" if family in {"cohere", "command"} else "top_k": top_k}
-
-
-def _top_k(raw: Raw) -> int | None:
-    """The sender's own; other servers take 0 or -1 for none."""
-    try:
-        value: int | None = msgspec.json.decode(bytes(raw) or b"null", type=int | None)
-    except msgspec.DecodeError:
-        raise Refused("top_k is not a whole number", param="top_k") from None
-    return value
 
 
 def _spread(body: ChatBody, attempt: Attempt) -> tuple[float | None, float | None]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from datetime import date
 from functools import cache
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from router.domain.errors import PolicyError
 from router.policy.parse import PolicyErrors, compose, read_node
 from router.policy.schema.aws import ROLE_ARN
 from router.policy.schema.json import wording
-from router.policy.schema.values import Count, Name, Spec, Text
+from router.policy.schema.values import Count, Day, Name, Spec, Text
 
 Technique = Literal["quantization", "speculative-decoding", "compilation"]
 _NEURON = ("ml.inf", "ml.trn")
@@ -36,14 +35,6 @@ _HEAD = """\
 """
 
 
-def _day(value: str) -> str:
-    try:
-        date.fromisoformat(value)
-    except ValueError:
-        raise PydanticCustomError("day", "expected a date such as 2026-03-31") from None
-    return value
-
-
 class OptimizationPlan(Spec):
     """All of a plan file."""
 
@@ -51,7 +42,7 @@ class OptimizationPlan(Spec):
     """Says what file this is."""
     version: Literal[1]
     """Of the format."""
-    made_on: Annotated[str, AfterValidator(_day)]
+    made_on: Day
     """Date."""
     deployment: Name
     """Deployment of the policy whose model is optimised."""

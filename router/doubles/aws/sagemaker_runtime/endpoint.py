@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from router.doubles.aws.call import AwsError, Call
-from router.doubles.aws.models import Answer, Says, Speed, words
+from router.doubles.aws.models import Answer, Says, Speed, said
 
 
 @dataclass(slots=True)
@@ -24,9 +24,7 @@ class Variant:
 
     def answer(self, call: Call) -> Answer:
         """What it says to this call."""
-        if self.says is None:
-            return words(self.answer_tokens)
-        return self.says if isinstance(self.says, Answer) else self.says(call)
+        return said(self.says, self.answer_tokens, call)
 
 
 @dataclass(slots=True)

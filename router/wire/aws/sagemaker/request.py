@@ -13,6 +13,7 @@ from router.domain.deployment import Deployment, Kind
 from router.domain.errors import Refused, RequestError
 from router.domain.outcome import Attempt
 from router.wire.aws.sagemaker.transcript import NEXT_TURN, transcript, unsupported
+from router.wire.aws.top_k import sent_top_k
 from router.wire.openai.request import ChatBody, read_body, upstream_body
 
 _OPEN_END_TOKENS = 1024
@@ -101,7 +102,7 @@ def _sampling(body: ChatBody, attempt: Attempt) -> Json:
     temperature is no sampling, `top_p` 1 and `top_k` 0 cut nothing."""
     temperature = attempt.temperature if body.temperature is None else body.temperature
     top_p = attempt.top_p if body.top_p is None else body.top_p
-    top_k = _top_k(body.top_k) or attempt.top_k
+    top_k = sent_top_k(body.top_k) or attempt.top_k
     if temperature is not None and temperature <= 0.0:
         return {"do_sample": False}
     found: Json = {}
@@ -112,11 +113,3 @@ def _sampling(body: ChatBody, attempt: Attempt) -> Json:
     if top_k is not None and top_k > 0:
         found["top_k"] = top_k
     return {"do_sample": True, **found} if found else found
-
-
-def _top_k(raw: Raw) -> int | None:
-    try:
-        value: int | None = msgspec.json.decode(bytes(raw) or b"null", type=int | None)
-    except msgspec.DecodeError:
-        raise Refused("top_k is not a whole number", param="top_k") from None
-    return value
