@@ -88,6 +88,7 @@ def test_a_row_of_the_wrong_form_is_shown_the_right_one(tmp_path: Path) -> None:
         ("damaged.jsonl.gz", gzip.compress(GOOD)[:-8] + b"\0" * 8, "CRC"),
         ("broken.jsonl.gz", gzip.compress(GOOD + b"\n{"), "broken.jsonl.gz:2: "),
     ],
+    ids=["empty", "cut", "damaged", "broken"],
 )
 def test_a_broken_file_is_named(tmp_path: Path, name: str, content: bytes, what: str) -> None:
     """Also where it is compressed."""
