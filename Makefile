@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP    := $(BIN)/python -m pip --require-virtualenv --disable-pip-version-check -q --retries 10 --timeout 60
 ARGS   ?=
 
 .PHONY: run test lint lock bench clean
@@ -10,7 +10,7 @@ ARGS   ?=
 $(VENV)/run.stamp: locks/run.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("router needs CPython 3.11 or newer; set PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
 	@echo "setting up $(VENV) (about half a minute, once)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import pip, sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --require-hashes --only-binary=:all: -r locks/run.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
@@ -23,7 +23,7 @@ run: $(VENV)/run.stamp            ## the daemon in demo form; make run ARGS="--f
 	@$(BIN)/router demo $(ARGS)
 
 test: $(VENV)/dev.stamp           ## the test suite; make test ARGS="-k queue"
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 8 $(ARGS)
 
 lint: $(VENV)/dev.stamp           ## style, types, layers
 	@$(BIN)/ruff check .

@@ -29,7 +29,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bench.http_path import wait_until_ready
-from bench.survive import MOSQUITTO, Broker, free_port
+from bench.ports import free_port
+from bench.survive import MOSQUITTO, Broker
 from router.doubles.mqtt_broker import Broker as EmbeddedBroker
 from router.storage.decision_records import Logged, decision_folder, log_files, read_decisions
 
@@ -50,7 +51,7 @@ deployments:
      price_usd_per_mtok: {{input: 0.8, output: 4.0}}, max_in_flight: 1024}}
 class: {{name: {name}, goal: cost, deadline: 2m, budget: {{usd_per_day: 1000}}}}
 """
-WAIT_S = 60.0
+WAIT_S = 120.0
 LOOK_S = 0.02
 _BILLED = ("at", "output_tokens", "input_tokens", "usd")
 
@@ -78,7 +79,7 @@ def words(count: int) -> str:
 
 def page(url: str) -> str:
     """What a GET answers."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -114,7 +115,7 @@ class Far:
     def stop(self) -> None:
         """End it."""
         self._child.terminate()
-        self._child.communicate(timeout=20)
+        self._child.communicate(timeout=60)
 
 
 class Served:
@@ -158,7 +159,7 @@ class Served:
         """With -9; the wall time of it."""
         at = time.time()
         self._child.kill()
-        self._child.wait(10)
+        self._child.wait(60)
         return at
 
     def terminate(self) -> None:

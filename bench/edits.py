@@ -36,7 +36,7 @@ import aiohttp
 
 from bench.edited_directory import Directory
 from bench.http_path import run, wait_until_ready
-from bench.survive import free_port
+from bench.ports import free_port
 from router.doubles.openai_answers import Call, Script, words
 from router.doubles.openai_server import OpenAIServer
 from router.policy.policy import Policy

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,11 +26,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bench.load import Tally, drive, post
+from bench.ports import free_port
 from router.doubles.openai_answers import Script, words
 from router.doubles.openai_server import OpenAIServer
 
 ROUTER_CORE, LOAD_CORE = 0, 1
 PIECES = 50
+READY_S = 120.0
 PROMPT = "The committee met on Tuesday to talk about the budget of the coming year and what may be left out of it. "
 DEPLOYMENT = """
   - name: bench-{number}
@@ -106,9 +107,7 @@ def upstream(gap_s: float | None) -> Iterator[str]:
 @contextmanager
 def router(command: list[str], upstream_url: str, deployments: int) -> Iterator[tuple[str, int]]:
     """`router serve` with a policy over the upstream; its base URL and process id."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         policies = Path(folder, "policies")
         policies.mkdir()
@@ -127,8 +126,9 @@ def router(command: list[str], upstream_url: str, deployments: int) -> Iterator[
 
 
 def wait_until_ready(url: str, child: subprocess.Popen[str]) -> None:
-    """Ask /readyz until it says yes, for half a minute."""
-    for _ in range(300):
+    """Ask /readyz until it says yes, for two minutes: on a busy machine a start takes a while."""
+    until = time.monotonic() + READY_S
+    while time.monotonic() < until:
         if child.poll() is not None:
             raise SystemExit(f"the router ended with status {child.returncode}")
         try:
@@ -136,7 +136,7 @@ def wait_until_ready(url: str, child: subprocess.Popen[str]) -> None:
                 return
         except OSError:
             time.sleep(0.1)
-    raise SystemExit("the router is not ready after 30 s")
+    raise SystemExit(f"the router is not ready after {READY_S:.0f} s")
 
 
 async def measure(base: str, *, stream: bool, connections: int, seconds: float) -> Tally:

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from mqtt5 import PublishPacket
 
 from bench.http_path import LOAD_CORE, ROUTER_CORE, chat, cpu_s, pin, policy, process, run, upstream, wait_until_ready
+from bench.ports import free_port
 from router.doubles.mqtt_broker import Broker, RawClient
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
@@ -37,12 +38,6 @@ set_tcp_nodelay true
 max_queued_messages 0
 max_inflight_messages 0
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

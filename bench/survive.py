@@ -32,6 +32,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bench.http_path import policy, wait_until_ready
+from bench.ports import free_port
 from router.doubles.openai_answers import Script, words
 from router.doubles.openai_server import OpenAIServer
 
@@ -43,17 +44,12 @@ set_tcp_nodelay true
 max_queued_messages 0
 persistence true
 persistence_location {folder}/
-user {user}
+user root
 """
+START_S = 60.0
 REPLIES = "survive/replies"
 NO_MATCHING_SUBSCRIBERS = 0x10
 CUT = re.compile(r'^router_ingress_events_total\{[^}]*what="cut_call"[^}]*\} (\S+)', re.M)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:
@@ -63,16 +59,15 @@ class Broker:
         assert MOSQUITTO is not None
         self.port = free_port()
         self._configuration = folder / "mosquitto.conf"
-        import getpass
-
-        text = CONFIGURATION.format(port=self.port, folder=folder, user=getpass.getuser())
+        text = CONFIGURATION.format(port=self.port, folder=folder)
         self._configuration.write_text(text, "utf-8")
         self.start()
 
     def start(self) -> None:
         command = [str(MOSQUITTO), "-c", str(self._configuration)]
         self._child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(100):
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
@@ -81,7 +76,7 @@ class Broker:
 
     def stop(self) -> None:
         self._child.terminate()
-        self._child.wait(10)
+        self._child.wait(START_S)
 
 
 class Router:
@@ -112,18 +107,18 @@ class Router:
 
     def count_cut_calls(self) -> None:
         """Take this life's count before it ends."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=60) as page:
             self.cut += sum(int(float(n)) for n in CUT.findall(page.read().decode()))
 
     def kill(self) -> None:
         self.count_cut_calls()
         self._child.send_signal(signal.SIGKILL)
-        self._child.wait(10)
+        self._child.wait(60)
 
     def stop(self) -> None:
         self.count_cut_calls()
         self._child.terminate()
-        self._child.wait(30)
+        self._child.wait(60)
 
 
 Said = tuple[bytes, tuple[tuple[str, str], ...]]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 
+from bench.ports import free_port
 from router.backends.openai_http import OpenAIHttpBackend
 from router.backends.simulated import SimulatedAnswer, SimulatedBackend
 from router.backends.simulated_fleet import DeploymentSpec, EventSpec, FleetSpec, StepMs, TokenPrices
@@ -133,7 +133,7 @@ class SimulatedFar(Far):
     """`simulated` in real seconds: an order is a new server whose clock starts at 0 and whose fate is known."""
 
     _QUICK_MS = 0.01
-    _SLOW_MS = 100.0
+    _SLOW_MS = 300.0
     """Step of a server that something happens to between two pieces: half of it is the room for a late start."""
 
     def __init__(self) -> None:
@@ -244,7 +244,5 @@ def _deployment(address: Address, *, name: str = "one") -> Deployment:
 
 
 def _vacant_url() -> str:
-    """An address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+    """An address where nobody listens."""
+    return f"http://127.0.0.1:{free_port()}"

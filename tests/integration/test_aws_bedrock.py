@@ -41,7 +41,7 @@ FAMILIES = (
     "openai.gpt-oss-20b-1:0",
 )
 ROLE = "arn:aws:iam::210987654321:role/router"
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(autouse=True)

@@ -119,7 +119,7 @@ async def test_no_more_calls_run_than_the_quota_holds(service: Service) -> None:
     """200,000 tokens a minute hold three calls that may answer with 64,000. Twelve come at once: three run at a time,
     all are answered, and none is throttled."""
     quota = Quota(tokens_per_min=200_000.0)
-    service.world.models = {CLAUDE: Model(CLAUDE, quota=quota, speed=Speed(first_token_s=0.05), answer_tokens=2)}
+    service.world.models = {CLAUDE: Model(CLAUDE, quota=quota, speed=Speed(first_token_s=0.2), answer_tokens=2)}
     service.serve(AwsTerms(quota=CallQuota(tokens_per_min=200_000.0)))
     replies = await asyncio.gather(*(service.ask([("user", f"hello {n}")], max_tokens=64_000) for n in range(12)))
     assert len(replies) == 12
@@ -131,7 +131,7 @@ async def test_no_more_calls_run_than_the_quota_holds(service: Service) -> None:
 async def test_a_throttle_says_what_was_short_and_teaches_the_quota(service: Service) -> None:
     """The same without a word of the quota: the SDK's error is read, and three calls of 64,000 are what is learned."""
     quota = Quota(tokens_per_min=200_000.0)
-    service.world.models = {CLAUDE: Model(CLAUDE, quota=quota, speed=Speed(first_token_s=0.1), answer_tokens=2)}
+    service.world.models = {CLAUDE: Model(CLAUDE, quota=quota, speed=Speed(first_token_s=0.5), answer_tokens=2)}
     service.serve(AwsTerms())
     asked = (service.ask([("user", f"hello {n}")], max_tokens=64_000) for n in range(8))
     await asyncio.gather(*asked, return_exceptions=True)

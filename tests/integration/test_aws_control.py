@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from bench.ports import free_port
 from bench.traffic import deployment
 from router.backends.aws.control.clients import ControlClients
 from router.backends.aws.control.counts import OwnCounts
@@ -204,7 +205,7 @@ async def test_being_updated_it_goes_on_serving(
 
 async def test_silence_of_the_control_plane_changes_nothing_and_is_told_once(time: Time) -> None:
     """An endpoint that is not there: one event, no exception, and the deployment goes on taking calls."""
-    clients = ControlClients(endpoint_url="http://127.0.0.1:9")
+    clients = ControlClients(endpoint_url=f"http://127.0.0.1:{free_port()}")
     watching = Watching(clients, time, reserved("arn"))
     told = await watching.look()
     assert [(e.service, e.answers) for e in told if isinstance(e, ControlPlaneHeard)] == [("bedrock", False)]

@@ -181,7 +181,7 @@ async def test_who_leaves_is_noticed(double: AwsDouble) -> None:
         for _ in range(3):
             await anext(aiter(stream))
         stream.close()
-        await asyncio.wait_for(double.world.gone.acquire(), 10)
+        await asyncio.wait_for(double.world.gone.acquire(), 60)
     assert double.world.serving == 0
     assert [bill.output_tokens for bill in double.world.bills] == [3]
 
@@ -260,7 +260,7 @@ async def test_cloudwatch_is_told_of_the_calls() -> None:
             assert [event async for event in stream][-1]["metadata"]["usage"]["outputTokens"] == 8
         async with client(double.url, "cloudwatch") as watch:
             found: set[tuple[str, str]] = set()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60.0):
                 while len(found) < 17:
                     metrics = (await watch.list_metrics(Namespace="AWS/Bedrock"))["Metrics"]
                     found = {(one["MetricName"], one["Dimensions"][0]["Value"]) for one in metrics}

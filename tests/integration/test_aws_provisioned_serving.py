@@ -19,7 +19,7 @@ from router.settings import HttpSettings, Settings
 from router.wiring import House
 
 MODEL = "anthropic.claude-3-haiku-20240307-v1:0"
-WAIT_S = 20.0
+WAIT_S = 60.0
 POLICY = """\
 deployments:
   - {{name: floor, model: haiku, tier: small, kind: provisioned, backend: bedrock, target: "{arn}", url: "{url}",

@@ -5,9 +5,12 @@ Real processes and real seconds; `bench.aws_survive` is the same with 200 stream
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 import pytest
 
-from bench.aws_survive import cancel, crash, drain
+from bench.aws_survive import TooSlow, cancel, crash, drain
 
 REQUESTS = 40
 TOKENS, GAP_S = 30, 0.05
@@ -44,10 +47,18 @@ def test_drained_amid_streams_all_are_answered_and_nothing_is_called_again() -> 
     assert found["our USD"] == pytest.approx(found["the double's USD"])
 
 
+def patiently_cancel() -> dict[str, Any]:
+    """With longer gaps between the tokens where the machine is too busy for short ones."""
+    for gap_s in (GAP_S, 4 * GAP_S):
+        with suppress(TooSlow):
+            return cancel(REQUESTS, tokens=TOKENS, gap_s=gap_s)
+    return cancel(REQUESTS, tokens=TOKENS, gap_s=16 * GAP_S)
+
+
 def test_hung_up_streams_free_their_connections_and_are_booked() -> None:
     """The double's open calls fall to those that are left, which are answered in full; of the others our ledger has
     the tokens that came, and of whole answers that were not waited for about what the double bills."""
-    found = cancel(REQUESTS, tokens=TOKENS, gap_s=GAP_S)
+    found = patiently_cancel()
     assert (found["open at the double"], found["open after that"]) == (REQUESTS, REQUESTS // 2)
     assert (found["answered in full"], found["booked as cancelled"]) == (REQUESTS // 2, REQUESTS // 2)
     generated = found["their tokens, the double's"]

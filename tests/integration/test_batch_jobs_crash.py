@@ -28,7 +28,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from bench.http_path import wait_until_ready
-from bench.survive import free_port
+from bench.ports import free_port
 from router.doubles.aws.models import Answer, Model, Prices
 from router.doubles.aws.server import AwsDouble, aws_double
 from router.doubles.aws.world import World
@@ -88,18 +88,18 @@ class Served:
 
     def kill(self) -> None:
         self._child.kill()
-        assert self._child.wait(10) == -signal.SIGKILL
+        assert self._child.wait(60) == -signal.SIGKILL
 
     async def stop(self) -> None:
         if self._child.poll() is None:
             self._child.terminate()
-            await asyncio.to_thread(self._child.wait, 40)
+            await asyncio.to_thread(self._child.wait, 60)
 
     async def metric(self, name: str) -> float:
         """All series of a counter or gauge together."""
 
         def page() -> str:
-            with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as answer:
                 return str(answer.read().decode())
 
         text = await asyncio.to_thread(page)

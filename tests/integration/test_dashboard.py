@@ -9,13 +9,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -29,6 +28,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from bench.ports import free_port
 from bench.traffic import change_events, policy, request_events, tick_events, trouble_events
 from router.domain.slo import Indicator, Objective
 from router.policy.policy import Policy
@@ -40,17 +40,18 @@ DASHBOARD = json.loads((DEPLOY / "grafana/dashboards/router.json").read_text())
 RULES = yaml.safe_load((DEPLOY / "prometheus-rules.yml").read_text())
 
 PROMETHEUS = shutil.which("prometheus")
-ATTEMPTS, PAUSE_S = 80, 0.25
+WAIT_S, PAUSE_S = 120.0, 0.25
 WHERE_THERE_IS_ONE = re.compile(
     r"annotations /|/ (Shadow|Arms): |/ (Budget|Cache|Saved by the cache|Prompt tokens saved|Requests shaped)"
     r"|/ Promised \w+ / B|/ Output ceiling|/ Answers cut off|/ Moves of ceilings"
     r"|/ Checked answers|/ What the checks say|/ Judg(ed answers|ing: dollars)|/ Do judge and sender agree"
     r"|/ Mean budgets|/ Batch(es)?[: ]|/ Why a batch|/ Lanes|/ Advice|/ Decided together"
     r"|AWS control plane /|AWS: on-demand quota|/ Batch jobs: |Requests in parts /"
+    r"|/ Servers' own load|/ Age of servers' own load"
     r"|/ Tokens on the deployments / C|/ Predictions: 90 % interval / B|/ Tuning: frozen, and what is known / [BC]"
 )
 """What shows an edit, a rollout, a budget, a cache, a judge and so on: empty where there is none and nobody edits."""
-VARIABLES = {"$__rate_interval": "5s", "$__range": "30s", "$request_class": ".*", "$deployment": ".*"}
+VARIABLES = {"$__rate_interval": "10s", "$__range": "60s", "$request_class": ".*", "$deployment": ".*"}
 
 
 def filled(expression: str) -> str:
@@ -117,7 +118,7 @@ def base_url(request: pytest.FixtureRequest) -> Iterator[str]:
 @contextmanager
 def _demo() -> Iterator[str]:
     """`router demo` until the test has seen enough of it."""
-    command = [sys.executable, "-m", "router", "demo", "--rate", "20", "--port", str(_free_port())]
+    command = [sys.executable, "-m", "router", "demo", "--rate", "20", "--port", str(free_port())]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
         said = ""
@@ -131,7 +132,7 @@ def _demo() -> Iterator[str]:
             yield found[1]
         finally:
             child.terminate()
-            child.wait(30)
+            child.wait(60)
             reader.join()
 
 
@@ -166,7 +167,7 @@ def prometheus(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     if PROMETHEUS is None:
         pytest.skip("prometheus is not installed (Debian: apt-get install prometheus)")
     folder = tmp_path_factory.mktemp("prometheus")
-    url = f"http://127.0.0.1:{_free_port()}"
+    url = f"http://127.0.0.1:{free_port()}"
     command = [
         PROMETHEUS,
         f"--config.file={_impatient(folder, base_url)}",
@@ -177,21 +178,18 @@ def prometheus(base_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
     with (folder / "log").open("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            for _ in range(ATTEMPTS):
-                assert process.poll() is None, (folder / "log").read_text()
-                if _is_ready(url):
-                    break
-                time.sleep(PAUSE_S)
+            assert _comes(lambda: process.poll() is not None or _is_ready(url))
+            assert process.poll() is None, (folder / "log").read_text()
             yield url
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def _impatient(folder: Path, base_url: str) -> Path:
     """The deployed configuration in seconds instead of minutes; what it scrapes is the only other change."""
     config = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"}
+    config["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "500ms"}
     config["rule_files"] = [str(folder / "rules.yml")]
     (router,) = [job for job in config["scrape_configs"] if job["job_name"] == "router"]
     router["static_configs"] = [{"targets": [base_url.removeprefix("http://")]}]
@@ -202,10 +200,14 @@ def _impatient(folder: Path, base_url: str) -> Path:
     return folder / "prometheus.yml"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _comes(what: Callable[[], bool]) -> bool:
+    """Whether something comes to be so."""
+    until = time.monotonic() + WAIT_S
+    while not what():
+        if time.monotonic() > until:
+            return False
+        time.sleep(PAUSE_S)
+    return True
 
 
 def _is_ready(url: str) -> bool:
@@ -217,7 +219,7 @@ def _is_ready(url: str) -> bool:
 
 
 def _ask(url: str, path: str, **parameters: str) -> Any:
-    with urllib.request.urlopen(f"{url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as response:
+    with urllib.request.urlopen(f"{url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}", timeout=60) as response:
         answer = json.load(response)
     assert answer["status"] == "success"
     return answer["data"]
@@ -242,33 +244,38 @@ def test_no_panel_is_empty(prometheus: str, request: pytest.FixtureRequest) -> N
     if request.node.callspec.params["base_url"] == "the demo":
         waiting = {name: query for name, query in waiting.items() if not WHERE_THERE_IS_ONE.search(name)}
         assert len(waiting) > 70
-    for _ in range(ATTEMPTS):
-        waiting = {name: query for name, query in waiting.items() if not _has_data(prometheus, query)}
-        if not waiting:
-            break
-        time.sleep(PAUSE_S)
-    assert not waiting, "; ".join(sorted(waiting))
+
+    def is_all_seen() -> bool:
+        for name, query in tuple(waiting.items()):
+            if _has_data(prometheus, query):
+                del waiting[name]
+        return not waiting
+
+    assert _comes(is_all_seen), "; ".join(sorted(waiting))
 
 
 def test_every_rule_evaluates(prometheus: str) -> None:
     """No recording or alerting rule fails on real series, and each recording rule gives some."""
-    for _ in range(ATTEMPTS):
-        rules = [rule for group in _ask(prometheus, "rules")["groups"] for rule in group["rules"]]
-        if all(rule["health"] != "unknown" for rule in rules):
-            break
-        time.sleep(PAUSE_S)
-    assert {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"} == {}
-    names = [rule["name"] for rule in rules if rule["type"] == "recording"]
+
+    def rules() -> list[dict[str, Any]]:
+        return [rule for group in _ask(prometheus, "rules")["groups"] for rule in group["rules"]]
+
+    _comes(lambda: all(rule["health"] != "unknown" for rule in rules()))
+    assert {rule["name"]: rule.get("lastError") for rule in rules() if rule["health"] != "ok"} == {}
+    names = [rule["name"] for rule in rules() if rule["type"] == "recording"]
     assert len(names) == 15
-    assert [name for name in names if not _has_data(prometheus, name)] == []
+    assert [name for name in names if not _comes(lambda name=name: _has_data(prometheus, name))] == []  # type: ignore[misc]
 
 
 def test_the_scrape_is_healthy_and_the_variables_have_values(prometheus: str) -> None:
     """Prometheus takes the page without a complaint, and the drop-downs of the dashboard are not empty."""
-    targets = _ask(prometheus, "targets")["activeTargets"]
-    assert [(target["labels"]["job"], target["health"], target["lastError"]) for target in targets] == [
-        ("router", "up", "")
-    ]
+
+    def targets() -> list[tuple[str, str, str]]:
+        found = _ask(prometheus, "targets")["activeTargets"]
+        return [(target["labels"]["job"], target["health"], target["lastError"]) for target in found]
+
+    assert _comes(lambda: targets() == [("router", "up", "")]), targets()
     for variable in DASHBOARD["templating"]["list"]:
         metric, label = variable["definition"].removeprefix("label_values(").removesuffix(")").split(", ")
-        assert _has_data(prometheus, f"count by ({label}) ({metric})"), variable["name"]
+        query = f"count by ({label}) ({metric})"
+        assert _comes(lambda query=query: _has_data(prometheus, query)), variable["name"]  # type: ignore[misc]

@@ -7,14 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 
 import openai
 import pytest
 
+WAIT_S, LOOK_S = 120.0, 0.02
 POLICIES = Path(__file__).parents[2] / "policies"
 ASK = [{"role": "user", "content": "Sum up in one line: the parcel came late and torn."}]
 
@@ -41,7 +43,7 @@ class Demo:
             self.said += line
 
     def get(self, path: str) -> bytes:
-        with urllib.request.urlopen(self.url + path, timeout=10) as page:
+        with urllib.request.urlopen(self.url + path, timeout=60) as page:
             return bytes(page.read())
 
     def end(self) -> int:
@@ -50,7 +52,7 @@ class Demo:
         return self.wait()
 
     def wait(self) -> int:
-        status = self.child.wait(60)
+        status = self.child.wait(WAIT_S)
         self._reader.join()
         assert self.child.stdout is not None
         self.child.stdout.close()
@@ -131,6 +133,14 @@ def test_models_and_readiness(demo: Demo, client: openai.OpenAI) -> None:
     assert json.loads(demo.get("/readyz"))["ready"]
 
 
+def until(what: Callable[[], bool]) -> None:
+    """Wait for something that the demo does."""
+    end = time.monotonic() + WAIT_S
+    while not what():
+        assert time.monotonic() < end, f"not within {WAIT_S:.0f} s"
+        time.sleep(LOOK_S)
+
+
 def info(demo: Demo) -> str:
     found = re.search(r'^router_policy_info\{[^}]*digest="(\w+)"[^}]*\} 1', demo.get("/metrics").decode(), re.M)
     assert found is not None
@@ -143,17 +153,11 @@ def test_an_edit_is_taken_up_and_a_bad_one_is_not(demo: Demo, policies: Path) ->
     chat = policies / "classes" / "chat.yaml"
     good = chat.read_text().replace("ttft: 500ms", "ttft: 450ms")
     chat.write_text(good.replace("priority:", "priorty:"))
-    for _ in range(1000):
-        if "did you mean `priority`" in demo.said:
-            break
-        demo.get("/metrics")
+    until(lambda: "did you mean `priority`" in demo.said)
     assert "chat.yaml:" in demo.said
     assert info(demo) == before
     chat.write_text(good)
-    for _ in range(2000):
-        if info(demo) != before:
-            return
-    pytest.fail("the edit was not taken up")
+    until(lambda: info(demo) != before)
 
 
 def test_for_ends_by_itself_with_a_summary() -> None:

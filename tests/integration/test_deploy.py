@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import re
 import shutil
 import socket
 import subprocess
@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bench.ports import free_port
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SBIN = "/usr/sbin:/sbin"
+WAIT_S = 120.0
 
 
 def program(name: str) -> str:
@@ -26,7 +29,7 @@ def program(name: str) -> str:
 
 def run(*command: str) -> str:
     """Output of a command that must succeed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -73,26 +76,23 @@ def test_the_fast_burn_alert_fires_when_it_should_and_not_before(tmp_path: Path)
 
 def test_mosquitto_starts_with_the_configuration(tmp_path: Path) -> None:
     """The broker takes every line of the file; port, folder and user are the only changes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     text = (DEPLOY / "mosquitto.conf").read_text()
     text = text.replace("listener 1883", f"listener {port} 127.0.0.1").replace("/mosquitto/data/", f"{tmp_path}/")
-    (tmp_path / "mosquitto.conf").write_text(f"{text}\nuser {getpass.getuser()}\n")
+    (tmp_path / "mosquitto.conf").write_text(f"{text}\nuser root\n")
     with (tmp_path / "log").open("w+") as log:
         broker = subprocess.Popen([program("mosquitto"), "-c", str(tmp_path / "mosquitto.conf")], stderr=log)
         try:
             assert _answers(port, broker), (tmp_path / "log").read_text()
         finally:
             broker.terminate()
-            broker.wait(10)
+            broker.wait(WAIT_S)
     assert "Error" not in (tmp_path / "log").read_text()
 
 
 def _answers(port: int, broker: subprocess.Popen[bytes]) -> bool:
-    for _ in range(100):
-        if broker.poll() is not None:
-            return False
+    until = time.monotonic() + WAIT_S
+    while time.monotonic() < until and broker.poll() is None:
         try:
             with socket.create_connection(("127.0.0.1", port), timeout=1):
                 return True
@@ -101,15 +101,24 @@ def _answers(port: int, broker: subprocess.Popen[bytes]) -> bool:
     return False
 
 
+def systemd(*arguments: str) -> str:
+    """What systemd-analyze says of a unit file; before version 250 it does not read files that are not installed."""
+    analyze = program("systemd-analyze")
+    if int(run(analyze, "--version").split()[1]) < 250:
+        pytest.skip("systemd is older than version 250")
+    return run(analyze, *arguments)
+
+
 def test_systemd_knows_every_line_of_the_unit(tmp_path: Path) -> None:
     """`systemd-analyze verify` has nothing to say but that the program is not installed here."""
     text = (DEPLOY / "router.service").read_text().replace("/opt/router/bin/router serve", "/bin/true")
     (tmp_path / "router.service").write_text(text)
-    assert run(program("systemd-analyze"), "verify", str(tmp_path / "router.service")).strip() == ""
+    said = systemd("verify", "--man=no", str(tmp_path / "router.service"))
+    assert [line for line in said.splitlines() if "router.service" in line] == []
 
 
 def test_the_unit_is_hardened() -> None:
     """systemd's own review of the unit rates it OK, with an exposure under 2 of 10."""
-    said = run(program("systemd-analyze"), "security", "--offline=true", str(DEPLOY / "router.service"))
-    (verdict,) = [line for line in said.splitlines() if "exposure level" in line]
-    assert float(verdict.split(":")[-1].split()[0]) < 2.0
+    said = systemd("security", "--offline=true", str(DEPLOY / "router.service"))
+    (exposure,) = re.findall(r"exposure level for \S+: ([\d.]+) ", said)
+    assert float(exposure) < 2.0

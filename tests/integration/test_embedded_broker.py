@@ -15,19 +15,14 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from bench.ports import free_port
 from router.doubles.mqtt_broker import Broker, RawClient
 
 Join = Callable[..., Awaitable[RawClient]]
 KEPT = {"clean_start": False, "session_expiry_interval": 60}
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 NODELAY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-WAIT_S = 10.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+WAIT_S = 60.0
 
 
 async def accepts(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -17,7 +17,7 @@ from paho.mqtt.properties import Properties
 from router.doubles.mqtt_broker import Broker, RawClient
 
 KEPT = {"clean_start": False, "session_expiry_interval": 60}
-WAIT_S = 10.0
+WAIT_S = 60.0
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import mqtt5
 from router.doubles.mqtt_broker import Broker, RawClient
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 30.0
+WAIT_S = 60.0
 CHILD = """
 import asyncio, json, os, signal, sys
 from pathlib import Path

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bench.http_path import wait_until_ready
-from bench.survive import free_port
+from bench.ports import free_port
 
 FLEET = """\
 deployments:
@@ -61,7 +61,7 @@ class Served:
 
     def call(self, path: str, body: bytes | None = None) -> Any:
         headers = {"content-type": "application/json"}
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, body, headers), timeout=20) as page:
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, body, headers), timeout=60) as page:
             return json.loads(page.read()), page.headers
 
     def ask(self, _: int) -> str:
@@ -84,7 +84,7 @@ class Served:
 
     def stop(self) -> None:
         self.child.send_signal(signal.SIGTERM)
-        self.child.wait(30)
+        self.child.wait(60)
         self._log.close()
 
 

@@ -22,7 +22,7 @@ from router.settings import HttpSettings, Settings
 from router.storage.decision_records import decision_folder, log_files, read_decisions
 from router.wiring import House
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 SECRET = "the code word is zanzibar"  # what a sender asks, which no log may hold
 POLICY = """\
 deployments:

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bench.http_path import wait_until_ready
-from bench.survive import free_port
+from bench.ports import free_port
 from router.cli.main import app
 
 POLICY = """\
@@ -25,7 +25,7 @@ deployments:
 prices:
   models: {llama-3.1-8b: {input: 0.22, output: 0.22}}
 """
-KEY, WAIT_S = "a-key-of-the-test", 20.0
+KEY, PRODUCER, WAIT_S = "an-operators-key", "a-producers-key", 60.0
 
 
 class Served:
@@ -44,7 +44,8 @@ class Served:
         environment = {
             "PATH": "/usr/bin:/bin",
             "ROUTER_HTTP__PORT": str(port),
-            "ROUTER_HTTP__API_KEYS": KEY,
+            "ROUTER_HTTP__API_KEYS": PRODUCER,
+            "ROUTER_HTTP__ADMIN_KEYS": KEY,
             "ROUTER_POLICIES": str(self._policies),
             "ROUTER_STATE_DIR": str(self.state),
         }
@@ -55,7 +56,7 @@ class Served:
     def stop(self) -> None:
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGTERM)
-            self.child.wait(30)
+            self.child.wait(60)
 
     def log(self) -> str:
         self._log.seek(0)
@@ -66,9 +67,10 @@ class Served:
         self._log.close()
 
     def call(self, path: str, body: object = None) -> Any:
-        headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
+        key = KEY if path.startswith("/v1/learned") else PRODUCER
+        headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
-        with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=20) as answer:
+        with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers), timeout=60) as answer:
             return json.loads(answer.read())
 
     def ask_and_judge(self, times: int, quality: float) -> None:
@@ -87,7 +89,7 @@ class Served:
         """Whether `/metrics` comes to have this line."""
         until = time.monotonic() + WAIT_S
         while time.monotonic() < until:
-            with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as page:
+            with urllib.request.urlopen(f"{self.url}/metrics", timeout=60) as page:
                 if line in page.read().decode().splitlines():
                     return True
             time.sleep(0.05)
@@ -103,7 +105,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 def learned(*arguments: str, key: str | None = KEY) -> tuple[int, str]:
     """`router learned ...`: exit status, and what it said or why it refused."""
-    environment = {"COLUMNS": "200", "ROUTER_API_KEY": key}
+    environment = {"COLUMNS": "200", "ROUTER_ADMIN_KEY": key}
     result = CliRunner().invoke(app, ["learned", *arguments], env=environment)
     return result.exit_code, result.stdout if result.exit_code == 0 else str(result.exception)
 
@@ -113,6 +115,7 @@ def test_the_learned_state_of_a_running_router(served: Served, tmp_path: Path) -
     served.ask_and_judge(6, 0.0)
     assert served.seen() == 6
     assert "asks for a key" in learned("show", "--url", served.url, key=None)[1]
+    assert "operator's key" in learned("reset", "--all", "--url", served.url, key=PRODUCER)[1]
     status, page = learned("show", "--url", served.url)
     assert (status, "llama-3.1-8b" in page, "stands" in page) == (0, True, True)
 

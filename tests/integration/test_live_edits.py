@@ -18,7 +18,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from bench.edits import soak
 from bench.http_path import wait_until_ready
-from bench.survive import MOSQUITTO, Broker, free_port
+from bench.ports import free_port
+from bench.survive import MOSQUITTO, Broker
 
 STATUS = "router/policy/status"
 FLEET = """\
@@ -27,7 +28,7 @@ deployments:
 prices:
   models: {llama-3.1-8b: {input: 0.22, output: 0.22}}
 """
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 async def test_edits_cost_no_request_and_mix_no_snapshot() -> None:
@@ -73,7 +74,7 @@ class Served:
         fresh.replace(self.policies / "chat.yaml")
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(self.url + path, timeout=10) as page:
+        with urllib.request.urlopen(self.url + path, timeout=60) as page:
             return str(page.read().decode())
 
     def log(self) -> str:
@@ -83,7 +84,7 @@ class Served:
     def stop(self) -> None:
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGTERM)
-            self.child.wait(30)
+            self.child.wait(60)
         self._log.close()
 
 

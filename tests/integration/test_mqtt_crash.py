@@ -26,6 +26,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from bench.ports import free_port
 from router.doubles.mqtt_broker import Broker
 from router.ports.journal import Entry
 from router.storage.journal import SqliteJournal
@@ -150,7 +151,7 @@ IDS = 9
 """Requests in one life; every third asks for a stream."""
 NTH = 4
 """The child dies at the fourth time it comes by, with some requests before that point and some behind it."""
-WAIT_S = 30.0
+WAIT_S = 60.0
 Content = tuple[bytes, tuple[tuple[str, str], ...]]
 
 
@@ -277,9 +278,7 @@ def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     binary = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
     if binary is None:
         pytest.skip("mosquitto is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     config = tmp_path_factory.mktemp("mosquitto") / "mosquitto.conf"
     config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\nmax_queued_messages 0\n")
     broker = subprocess.Popen([binary, "-c", str(config)], stderr=subprocess.DEVNULL)

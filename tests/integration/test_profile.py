@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from bench.ports import free_port
 from router.doubles.aws.models import Model, Prices, Quota, Speed
 from router.doubles.aws.sagemaker_runtime.endpoint import Endpoint, Variant
 from router.doubles.aws.server import aws_double
@@ -143,13 +144,13 @@ async def test_throttles_are_counted_and_end_a_level(tmp_path: Path) -> None:
 
 async def test_an_endpoint_on_sagemaker_is_paid_by_the_hour(tmp_path: Path) -> None:
     """Its price per million tokens falls as more users share the instance."""
-    variant = Variant(speed=Speed(first_token_s=0.01, output_token_s=0.002), answer_tokens=20)
+    variant = Variant(speed=Speed(first_token_s=0.05, output_token_s=0.01), answer_tokens=20)
     world = World(endpoints={"llama": Endpoint("llama", variants=[variant])})
     async with aws_double(world) as double:
         told = {"name": "llama", "model": "m", "tier": "small", "backend": "sagemaker", "target": "llama"}
         price = {"price_usd_per_mtok": {"input": 0, "output": 0}, "hourly_usd": 7.09}
         fleet(tmp_path, json.dumps({**told, **price, "url": double.url, "region": "us-east-1"}))
-        await run(tmp_path, "llama", "--concurrency", "1,8", "--requests", 24, "--json", "out.json")
+        await run(tmp_path, "llama", "--concurrency", "1,8", "--requests", 16, "--json", "out.json")
     alone, shared = figures(tmp_path / "out.json")["levels"]
     assert alone["client_invocation_errors"] == shared["client_invocation_errors"] == 0
     assert 0.0 < shared["price_per_million_output_tokens"] < alone["price_per_million_output_tokens"]
@@ -183,7 +184,7 @@ async def test_money_bounds_it(tmp_path: Path) -> None:
 
 async def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     """Errors by their code, with what they say; no figure is made up, and the status is 1."""
-    fleet(tmp_path, vllm("http://127.0.0.1:9/v1"))
+    fleet(tmp_path, vllm(f"http://127.0.0.1:{free_port()}/v1"))
     said = await run(tmp_path, "vllm", "--concurrency", 1, "--report", "out.html", status=1)
     assert "unreachable" in said
     assert "No call went well" in (tmp_path / "out.html").read_text()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from random import Random
-from time import process_time
 from typing import Any
 
 import pytest
@@ -57,13 +56,14 @@ def test_a_reference_that_is_no_text_is_the_senders_mistake(reference: Any) -> N
 @pytest.mark.parametrize(
     "pattern", [r"(\w{256})", r"\w" * 250, r"(\w){0000000000900}", r"(?ix)\w{ 900 }", r"[\W\d]{200}"]
 )
-def test_a_pattern_that_is_dear_to_compile_is_refused_before_it_is(pattern: str) -> None:
+def test_a_pattern_that_is_dear_to_compile_is_refused_before_it_is(
+    pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A Unicode class many times over takes half a second to compile, for each request anew where that fails."""
     compiled.cache_clear()
-    began = process_time()
+    monkeypatch.setattr("router.learning.verify.pattern.SchemaValidator", lambda _: pytest.fail("it was compiled"))
     with pytest.raises(ValueError, match=r"too many copies|multiply to 900|flag x"):
         compiled(pattern)
-    assert process_time() - began < 0.05
 
 
 def test_many_patterns_of_one_schema_are_weighed_together() -> None:

@@ -29,7 +29,7 @@ from router.storage.journal import SqliteJournal
 from router.wire.mqtt import content_id
 from router.wire.mqtt_packet import Publish
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 HELLO = b'{"messages":[{"role":"user","content":"hello"}]}'
 STREAM = b'{"stream":true,"messages":[{"role":"user","content":"hello"}]}'
 WHOLE = b'[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}]'

@@ -23,7 +23,7 @@ from router.telemetry.policy_status import PROBLEMS_MAX, PolicyStatus
 from router.telemetry.sink import Sink
 from router.wire.mqtt_packet import read_publish, write_publish
 
-WAIT_S = 10.0
+WAIT_S = 60.0
 TOPIC = "router/policy/status"
 EDITED = PolicySource("policies", ("classes/chat.yaml",))
 

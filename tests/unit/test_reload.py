@@ -21,7 +21,7 @@ deployments:
 prices:
   models: {llama-3.1-8b: {input: 0.22, output: 0.22}}
 """
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def chat(deadline: str) -> str:

@@ -13,7 +13,7 @@ import mqtt5
 from router.doubles.mqtt_broker.message import QOS
 from router.doubles.mqtt_broker.packets import frame_size, read_packet
 
-_REPLY_TIMEOUT_S = 10.0
+_REPLY_TIMEOUT_S = 60.0
 _P = TypeVar("_P")
 
 

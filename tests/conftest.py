@@ -1,0 +1,27 @@
+"""What every test may rely on: examples that are the same in every run, and an environment that steers nothing.
+
+`make test ARGS=--hypothesis-profile=default` draws fresh examples instead.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+PAINTERS = ("FORCE_COLOR", "PY_COLORS", "NO_COLOR", "GITHUB_ACTIONS", "COLUMNS", "LINES", "TTY_COMPATIBLE")
+"""What colours and wraps the output of a command."""
+
+settings.load_profile("ci")
+
+
+def _steers(name: str) -> bool:
+    """Whether the variable tells the router, the SDK or a client where to go, or a command how to look."""
+    return name.startswith(("ROUTER_", "AWS_", "OPENAI_")) or name.lower() in PROXIES or name in PAINTERS
+
+
+for _name in filter(_steers, tuple(os.environ)):
+    del os.environ[_name]
+os.environ |= {"NO_PROXY": "*", "AWS_EC2_METADATA_DISABLED": "true"}
+os.environ |= dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
