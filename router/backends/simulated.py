@@ -77,7 +77,7 @@ class SimulatedBackend:
         """Put up the servers that are new or described anew; the others go on as they are."""
         lag_ns = round(fleet.telemetry_lag_s * NS_PER_S)
         for group in fleet.deployments:
-            for name in group.names():
+            for name in group.names() if group.kind is not Kind.JOB else ():
                 if self._groups.get(name) != group:
                     self._groups[name] = group
                     self._put_up(name, group, fleet.disturbances(group.name, name), lag_ns)
@@ -97,7 +97,7 @@ class SimulatedBackend:
         if attempt.deployment.kind is Kind.BATCH:
             yield (await self.run_batch((attempt,)))[0]
             return
-        station, voice = _find(self._servers, attempt), _Voice(attempt, self._truth)
+        station, voice = _find(self._servers, attempt), Voice(attempt, self._truth)
         job = Job(attempt.request.input_tokens, voice.tokens)
         station.enter(job, attempt)
         heard = 0
@@ -119,7 +119,7 @@ class SimulatedBackend:
     async def run_batch(self, attempts: tuple[Attempt, ...]) -> tuple[Delta, ...]:
         """The answers of one batch, in order, when all of it has ended."""
         station = _find(self._batches, attempts[0])
-        voices = [_Voice(attempt, self._truth) for attempt in attempts]
+        voices = [Voice(attempt, self._truth) for attempt in attempts]
         batch = Batch(len(attempts))
         station.enter(batch, attempts[0])
         try:
@@ -160,8 +160,8 @@ class SimulatedBackend:
             self._on_bill(attempt, 0.0 if stage is Stage.LOST else usd)
 
 
-class _Voice:
-    """Puts one answer into words."""
+class Voice:
+    """Puts one answer into words: `tokens` of them, which end as `finish` says."""
 
     def __init__(self, attempt: Attempt, truth: Truth) -> None:
         request = attempt.request
@@ -169,9 +169,9 @@ class _Voice:
         most = request.max_tokens if request.max_tokens is not None else attempt.max_tokens
         self.tokens = max(1, answer.output_tokens)
         self._all = self.tokens
-        self._finish = "stop"
+        self.finish = "stop"
         if most is not None and most < self.tokens:
-            self.tokens, self._finish = max(1, most), "length"
+            self.tokens, self.finish = max(1, most), "length"
         self._words = _WORDS.findall(answer.text) if answer.text else []
         self._attempt = attempt
 
@@ -181,7 +181,7 @@ class _Voice:
         last = generated >= self.tokens
         if not (text or last):
             return Delta(tokens=generated - told)
-        finish = self._finish if last else None
+        finish = self.finish if last else None
         return Delta(
             choices=delta_choices(text, role=told == 0, finish_reason=finish),
             tokens=generated - told,
@@ -192,9 +192,9 @@ class _Voice:
     def whole(self) -> Delta:
         """The complete answer."""
         return Delta(
-            choices=whole_choices(self._text(0, self.tokens), self._finish),
+            choices=whole_choices(self._text(0, self.tokens), self.finish),
             tokens=self.tokens,
-            finish_reason=self._finish,
+            finish_reason=self.finish,
             usage=self._usage(),
             whole=True,
         )

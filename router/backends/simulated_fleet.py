@@ -15,6 +15,7 @@ deployments:
     background: {requests_per_s: 0, input_tokens: 1000, output_tokens: 150}   # with on_s, off_s: by turns
     # kind batch:       batch_ms: {base: 30, per_item: 2}, max_items: 128
     # kind provisioned: as continuous, plus tokens_per_min: {input: 100000, output: 20000}, hourly_usd: 20.0
+    # kind job:         job: {takes_s: 7200, min_records: 100, collect_s: 900}, all of it in `simulated_jobs.terms`
     # lane: flex      # what the router is told of its service tier; its servers are as slow as step_ms says
 events:
   - {at_s: 600, until_s: 900, deployment: small, slowdown: 2.0}   # or down: true, or throttle_ratio: 0.3
@@ -34,6 +35,7 @@ import yaml
 from msgspec import Meta, Struct
 
 from router.backends.simulated_events import NS_PER_S, Disturbance, Disturbances
+from router.backends.simulated_jobs.terms import JobSpec, advice, job_terms, unfit
 from router.domain.deployment import (
     LANE_OF,
     Address,
@@ -46,6 +48,7 @@ from router.domain.deployment import (
     TokenQuota,
 )
 from router.domain.errors import PolicyError, RouterError
+from router.policy.aws.job import BACKEND
 
 NonNegative = Annotated[float, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -114,6 +117,7 @@ class DeploymentSpec(Struct, frozen=True, forbid_unknown_fields=True):
     tokens_per_min: TokensPerMin | None = None
     hourly_usd: NonNegative = 0.0
     lane: Lane | None = None
+    job: JobSpec | None = None
 
     def names(self) -> tuple[str, ...]:
         """The routable copies."""
@@ -192,17 +196,19 @@ def _deployment(group: DeploymentSpec, name: str) -> Deployment:
     prices, quota = group.price_usd_per_mtok, group.tokens_per_min
     if group.kind is Kind.PROVISIONED:
         prices = TokenPrices(0.0, 0.0)
+    backend = BACKEND if group.kind is Kind.JOB else "simulated"
     return Deployment(
         name=DeploymentName(name),
         group=group.name,
         model=group.model,
         tier=group.tier,
         kind=group.kind,
-        address=Address(backend="simulated", target=group.model),
+        address=Address(backend=backend, target=group.model),
         price=Price(prices.input, prices.output, hourly_usd=group.hourly_usd),
         quota=TokenQuota(quota.input, quota.output) if quota else None,
         max_items=group.max_items,
         lane=group.lane or LANE_OF[group.kind],
+        job=None if group.job is None else job_terms(group.job),
     )
 
 
@@ -217,6 +223,7 @@ def _inconsistencies(spec: FleetSpec) -> list[tuple[str, str]]:
             found.append((f"the name {group.name} is taken", f"{where}.name"))
         names |= taken
         found += [(problem, where) for problem in _missing(group)]
+        found += [(problem, where + inside) for problem, inside in _unfit_job(group)]
     for at, event in enumerate(spec.events):
         where = f"$.events[{at}]"
         if event.deployment not in names:
@@ -230,7 +237,7 @@ def _inconsistencies(spec: FleetSpec) -> list[tuple[str, str]]:
 
 def _missing(group: DeploymentSpec) -> list[str]:
     if group.kind is Kind.JOB:
-        return ["batch jobs are not simulated: leave the deployment out, or give it another kind"]
+        return []
     if group.kind is Kind.BATCH:
         unfit = ["a batch deployment cannot have background load"] if group.background.requests_per_s else []
         return unfit if group.batch_ms else ["a batch deployment needs batch_ms", *unfit]
@@ -242,6 +249,19 @@ def _missing(group: DeploymentSpec) -> list[str]:
     return problems
 
 
+def _unfit_job(group: DeploymentSpec) -> list[tuple[str, str]]:
+    if group.kind is not Kind.JOB:
+        unmeant = f"a {group.kind} deployment has no job: write `kind: job`, or drop `job`"
+        return [] if group.job is None else [(unmeant, ".job")]
+    others = {
+        "step_ms": group.step_ms,
+        "batch_ms": group.batch_ms,
+        "tokens_per_min": group.tokens_per_min,
+        "background": group.background.requests_per_s,
+    }
+    return unfit(group.job, replicas=group.replicas, others=others)
+
+
 def _located(problem: str, path: str, root: yaml.Node | None, file: str) -> PolicyError:
     """The error at the node that the path `$.a[0].b` leads to, or the nearest that exists."""
     node, unknown = root, re.search(r"unknown field `([^`]+)`", problem)
@@ -251,6 +271,8 @@ def _located(problem: str, path: str, root: yaml.Node | None, file: str) -> Poli
         if found is None:
             break
         node = found
+    if unknown and path.endswith(".job"):
+        problem += advice(unknown.group(1))
     line, column = (node.start_mark.line + 1, node.start_mark.column + 1) if node else (1, 1)
     return PolicyError(problem, file=file, line=line, column=column, path=path.removeprefix("$").lstrip("."))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from router.backends.simulated_fleet import BatchMs, DeploymentSpec, FleetSpec, StepMs, TokenPrices, TokensPerMin
+from router.backends.simulated_jobs.terms import like
 from router.control.profiles import profile_for
 from router.domain.deployment import BatchProfile, Deployment, Kind
 
@@ -28,13 +29,14 @@ def _spec(deployment: Deployment) -> DeploymentSpec:
         tier=deployment.tier,
         kind=deployment.kind,
         price_usd_per_mtok=TokenPrices(price.input_usd_per_mtok, price.output_usd_per_mtok),
-        step_ms=None if deployment.kind is Kind.BATCH else _step(deployment),
+        step_ms=None if deployment.kind in (Kind.BATCH, Kind.JOB) else _step(deployment),
         batch_ms=BatchMs(batch.base_s * 1e3, batch.per_item_s * 1e3) if deployment.kind is Kind.BATCH else None,
         max_items=deployment.max_items,
         tokens_per_min=None
         if quota is None
         else TokensPerMin(round(quota.input_tokens_per_min), round(quota.output_tokens_per_min)),
         hourly_usd=price.hourly_usd,
+        job=None if deployment.job is None else like(deployment.job),
     )
 
 

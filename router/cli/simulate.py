@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,6 +69,12 @@ def simulate(
     The report holds useful, SLO and adequate shares, cost and latency quantiles, by class and by deployment. A workload
     has no answers to look at: checks of a cascade count only as far as --check says how many of the inadequate (catch)
     and of the adequate answers (alarm) fail, and how many seconds a verdict takes (wait).
+
+    A lane of batch jobs stands beside the same model on demand; rows whose deadline_s leaves hours wait for it:
+
+        {name: n, model: m, tier: small, kind: job, price_usd_per_mtok: {input: 0.5, output: 2}, job: {takes_s: 7200}}
+
+    Also in job: per_record_s, sigma, fail_ratio, record_fail_ratio, and what a policy has, in seconds (collect_s).
     """
     unfit = {"WORKLOAD (say --workload)": workload, "--for": for_, "--feedback": feedback, "--check": check}
     if scenario is not None:
@@ -94,6 +101,8 @@ def _report(setting: Setting, with_baselines: bool, out: Path | None) -> None:
     if out is not None:
         out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     Console().print(_table(reports))
+    if "jobs" in document:
+        Console().print(_lanes(document["jobs"]))
     for note in document.get("notes", ()):
         Console(stderr=True).print(f"note: {note}", highlight=False)
 
@@ -160,6 +169,32 @@ def _table(reports: dict[str, dict[str, Any]]) -> Table:
         ttft = _cell(overall["ttft_s"]["p95"])
         table.add_row(name, *cells, ttft, "-" if tpot is None else f"{tpot * 1e3:.1f}", f"{one['wall_s']:.1f}")
     return table
+
+
+def _lanes(lanes: dict[str, dict[str, Any]]) -> Table:
+    """What came of each lane of batch jobs under the router."""
+    table = Table("batch jobs", *lanes)
+    for title, cell in _FACTS.items():
+        table.add_row(title, *(cell(one) for one in lanes.values()))
+    return table
+
+
+def _moved(lane: dict[str, Any]) -> str:
+    return ", ".join(f"{count} {code}" for code, count in lane["moved"].items()) or "0"
+
+
+_FACTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "jobs": lambda one: _cell(one["jobs"].get("Submitted", 0)),
+    "requests": lambda one: _cell(one["requests"]),
+    "answered by jobs": lambda one: _cell(one["answered"]),
+    "moved on, and why": _moved,
+    "deadline kept": lambda one: _cell(one["deadline_kept"]),
+    "wait p50 s": lambda one: _cell(one["wait_s"]["p50"]),
+    "wait p95 s": lambda one: _cell(one["wait_s"]["p95"]),
+    "paid USD": lambda one: _cell(one["cost_usd"]),
+    "paid in vain USD": lambda one: _cell(one["unused_usd"]),
+    "saved USD": lambda one: _cell(one["saved_usd"]),
+}
 
 
 def _cell(value: float | int | None) -> str:

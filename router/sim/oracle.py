@@ -19,8 +19,11 @@ class ExactOracle:
         self._backend = backend
 
     def predict(self, deployment: str, input_tokens: int, output_tokens: int) -> tuple[float, float]:
-        """TTFT and TPOT in seconds; a batch endpoint gives the time of a batch of one and 0."""
+        """TTFT and TPOT in seconds; a batch endpoint gives the time of a batch of one and 0, batch jobs the time to
+        collect one and make it, and 0."""
         spec = self._specs[deployment]
+        if spec.job is not None:
+            return spec.job.collect_s + spec.job.takes_s, 0.0
         if spec.step_ms is None:
             assert spec.batch_ms is not None
             return (spec.batch_ms.base + spec.batch_ms.per_item) / 1e3, 0.0

@@ -2,8 +2,9 @@
 
 `offered = completed + shed + expired + failed`; shares are of what was offered unless they say otherwise. Latencies
 count from arrival at the router and are those of completed requests. Reserved capacity is paid by the hour whether
-used or not: it is in the cost of the whole and of its deployment, and in no class's. `decision_us` and `wall_s`
-are measured, not simulated: only they differ from run to run.
+used or not, and an answer of a batch job also where nobody waits for it any more: that is in the cost of the whole and
+of its deployment, and in no class's. `decision_us` and `wall_s` are measured, not simulated: only they differ from run
+to run.
 """
 
 from __future__ import annotations
@@ -63,6 +64,14 @@ class Measured(Struct, frozen=True):
     wall_s: float = 0.0
 
 
+class Aside(Struct, frozen=True):
+    """What no request tells, by deployment: how long each batch endpoint had a batch, and what was paid for answers of
+    jobs that came too late."""
+
+    busy_s: Mapping[str, float] = MappingProxyType({})
+    unused_usd: Mapping[str, float] = MappingProxyType({})
+
+
 def report(
     served: Sequence[Served],
     deployments: Sequence[Deployment],
@@ -70,32 +79,35 @@ def report(
     *,
     lasted_s: float,
     measured: Measured | None = None,
-    busy_s: Mapping[str, float] = MappingProxyType({}),
+    aside: Aside | None = None,
 ) -> dict[str, object]:
-    """The report of one run that lasted `lasted_s` simulated seconds until it had drained; `busy_s` is how long each
-    batch endpoint had a batch."""
-    hourly = {str(d.name): d.price.hourly_usd * lasted_s / 3600 for d in deployments}
+    """The report of one run that lasted `lasted_s` simulated seconds until it had drained."""
+    aside = aside or Aside()
+    besides = {str(d.name): d.price.hourly_usd * lasted_s / 3600 for d in deployments}
+    for name, usd in aside.unused_usd.items():
+        besides[name] += usd
+    busy = {name: _share(s, lasted_s) for name, s in aside.busy_s.items()}
     classes: defaultdict[str, list[Served]] = defaultdict(list)
     for one in served:
         classes[one.request_class].append(one)
     measured = measured or Measured()
     decide_us = sorted(s * 1e6 for s in measured.decide_s)
     return {
-        "overall": totals(served, hourly_usd=sum(hourly.values())),
+        "overall": totals(served, besides_usd=sum(besides.values())),
         "by_class": {name: totals(classes[name]) for name in sorted(classes)},
-        "by_deployment": _by_deployment(served, hourly, samples, {n: _share(s, lasted_s) for n, s in busy_s.items()}),
+        "by_deployment": _by_deployment(served, besides, samples, busy),
         "decision_us": {name: quantile(decide_us, q) for name, q in _QUANTILES if name != "p95"},
         "wall_s": _round(measured.wall_s),
     }
 
 
-def totals(served: Sequence[Served], *, hourly_usd: float = 0.0) -> dict[str, object]:
+def totals(served: Sequence[Served], *, besides_usd: float = 0.0) -> dict[str, object]:
     """The figures of one group of requests; a share of nothing is `None`."""
     ends = Counter(one.ended for one in served)
     done = [one for one in served if one.ended is Ended.COMPLETED]
     judged = [one for one in done if one.adequate is not None]
     useful = sum(bool(one.slo_met and one.adequate) for one in judged)
-    cost = sum(one.cost_usd for one in served) + hourly_usd
+    cost = sum(one.cost_usd for one in served) + besides_usd
     return {
         "offered": len(served),
         **{end.value: ends[end] for end in Ended},
@@ -121,7 +133,7 @@ def quantile(ordered: Sequence[float], q: float) -> float | None:
 
 
 def _by_deployment(
-    served: Sequence[Served], hourly: dict[str, float], samples: Iterable[Sample], busy: dict[str, float | None]
+    served: Sequence[Served], besides: dict[str, float], samples: Iterable[Sample], busy: dict[str, float | None]
 ) -> dict[str, object]:
     routed = [one for one in served if one.deployment is not None]
     counts = Counter(one.deployment for one in routed)
@@ -142,7 +154,7 @@ def _by_deployment(
                 "limit": [None if s.limit is None else _round(s.limit) for s in series[name]],
             },
         }
-        for name, usd in hourly.items()
+        for name, usd in besides.items()
     }
 
 

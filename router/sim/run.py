@@ -6,6 +6,7 @@ import asyncio
 import gc
 import time
 from collections.abc import Callable
+from math import inf
 from random import Random
 
 from msgspec import Struct
@@ -23,18 +24,22 @@ from router.domain.events import DecisionMade, Event, LoadObserved, RequestEnded
 from router.domain.outcome import Reply
 from router.domain.request import Request
 from router.policy.policy import Policy
+from router.ports.backend import Backend
 from router.routing.profile import Profile
 from router.runtime.dispatcher import Dispatcher
 from router.sim.checked.strength import VERIFY, SimulatedChecks, Strength
 from router.sim.clock import run_virtual
+from router.sim.jobs.lanes import JobLanes
 from router.sim.oracle import ExactOracle
-from router.sim.report import Ended, Measured, Sample, Served, report
+from router.sim.report import Aside, Ended, Measured, Sample, Served, report
 from router.sim.reserved import CapacityBook
 from router.sim.scenarios.telemetry import Delayed
 from router.sim.timeline import Timeline
-from router.sim.workload import Workload, WorkloadTruth
+from router.sim.workload import SOURCE, Workload, WorkloadTruth
 
 _TICK_S = 0.1
+_QUIET_S = 1.0
+"""As often as jobs are looked at."""
 _NOT_JUDGED = (
     "judging is left out ({}): simulated answers have no words that a judge could read; a share of outcomes whose truth"
     " is told (--feedback) stands for it"
@@ -81,7 +86,11 @@ class World:
             name="sim",
             profile=None if profile is None else profile(ExactOracle(setting.fleet, self._backend)),
         )
-        self.dispatcher = Dispatcher(self.controller, {"simulated": self._backend}, self, self)
+        backends: dict[str, Backend] = {"simulated": self._backend}
+        self.dispatcher = Dispatcher(self.controller, backends, self, self)
+        self.lanes: JobLanes | None = None
+        if any(group.kind is Kind.JOB for group in setting.fleet.deployments):
+            self.lanes = JobLanes(setting.fleet, self._truth, self.dispatcher, backends, self, seed=setting.seed)
         self._references: dict[str, str | None] = {}
         if setting.check is not None:
             models = {str(d.name): d.model for d in setting.policy.deployments}
@@ -95,10 +104,14 @@ class World:
         self.decide_s: list[float] = []
         self.capacity = CapacityBook()
         self.busy_s = {str(d.name): 0.0 for d in setting.policy.deployments if d.kind is Kind.BATCH}
-        self._beats = 0
+        self._beats = self._open = 0
+        self._comes_at_s = 0.0
+        """When the next request comes."""
 
     def emit(self, event: Event) -> None:
         """Gather what the report needs."""
+        if self.lanes is not None:
+            self.lanes.emit(event)
         if self._setting.edits:
             self.timeline.emit(event)
         if isinstance(event, DecisionMade):
@@ -156,17 +169,25 @@ class World:
         """Run to the last answer; returns the simulated seconds it took."""
         heart = asyncio.ensure_future(self._beat())
         editor = asyncio.ensure_future(self._edit())
+        if self.lanes is not None:
+            await self.lanes.start()
         tasks = []
         for number, row in enumerate(self._setting.workload.arrivals):
-            ahead = row.at_s - self.now()
+            self._comes_at_s, ahead = row.at_s, row.at_s - self.now()
             if ahead > 0.0:
                 await asyncio.sleep(ahead)
             request = self._setting.workload.request(number, now=self.now(), at=self.at())
             if self._setting.check is not None:
                 request = replace(request, verify=VERIFY)
+            self._open += 1
             tasks.append(asyncio.ensure_future(self._one(request)))
+        self._comes_at_s = inf
         await asyncio.gather(*tasks)
         lasted = self.now()
+        if self.lanes is not None:
+            await self.lanes.drain()
+        if heart.done():
+            heart.result()  # it beats to the end, or the run is worth nothing
         heart.cancel()
         editor.cancel()
         await self._backend.close()
@@ -177,6 +198,8 @@ class World:
             self._feed_back(await self.dispatcher.submit(request))
         except RouterError:
             return
+        finally:
+            self._open -= 1
 
     def _feed_back(self, reply: Reply) -> None:
         if self._setting.feedback_ratio <= 0.0 or self._rng.random() >= self._setting.feedback_ratio:
@@ -192,10 +215,18 @@ class World:
             for event in self.controller.apply(policy, now=self.now(), at=self.at()):
                 self.emit(event)
 
+    def _step_s(self) -> float:
+        """Seconds to the next beat: longer while nobody is under way but who waits for a batch job or a budget."""
+        if self.lanes is None or self._open > self.dispatcher.held(SOURCE):
+            return _TICK_S
+        return max(min(self._comes_at_s - self.now(), _QUIET_S), _TICK_S)
+
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(_TICK_S)
-            self._beats += 1
+            step_s = self._step_s()
+            await asyncio.sleep(step_s)
+            long = _SAMPLE_TICKS - self._beats % _SAMPLE_TICKS  # a long step is worth a sample
+            self._beats += 1 if step_s == _TICK_S else long
             self.dispatcher.tick()
             for load in self._delayed.through(await self._backend.poll(), self.now()):
                 self.controller.on_load(load)
@@ -235,12 +266,16 @@ def play(setting: Setting, profile: ProfileMaker | None = None, progress: Progre
         world.samples,
         lasted_s=lasted_s,
         measured=Measured(world.decide_s, time.perf_counter() - started),
-        busy_s=world.busy_s,
+        aside=Aside(world.busy_s, {} if world.lanes is None else world.lanes.book.unused_usd),
     )
     judged = ", ".join(c.name for c in setting.policy.classes if c.judge is not None)
-    if judged:
-        whole["notes"] = [_NOT_JUDGED.format(judged)]
+    notes = [_NOT_JUDGED.format(judged)] if judged else []
+    notes += [] if world.lanes is None else world.lanes.book.notes()
+    if notes:
+        whole["notes"] = notes
     whole |= world.capacity.report(world.controller, now=lasted_s)
+    if world.lanes is not None:
+        whole["jobs"] = world.lanes.book.report()
     if setting.edits:
         whole["rollouts"] = world.timeline.report(world.controller.policy.classes, lasted_s=lasted_s)
     return Played(served, whole)

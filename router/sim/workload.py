@@ -28,6 +28,8 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Tokens = Annotated[int, Meta(ge=0)]
 _OBJECTS = ("quality", "estimate", "output_tokens")
 _ADEQUATE = 0.5
+SOURCE = "workload"
+"""`Request.source` of all rows."""
 
 
 class Arrival(Struct, frozen=True, rename={"at_s": "arrival_s", "request_class": "class"}):
@@ -65,7 +67,7 @@ class Workload(Struct, frozen=True):
             at=at,
             prompt=Prompt(last_user=text, chars=len(text)),
             input_tokens=row.input_tokens,
-            source="workload",
+            source=SOURCE,
             tenant=row.tenant or "default",
             request_class=row.request_class,
             deadline=None if row.deadline_s is None else now + row.deadline_s,

@@ -318,23 +318,25 @@ def test_what_jobs_take_survives_a_restart() -> None:
         fresh.restore([float("nan")])
 
 
-def test_a_simulated_fleet_has_no_batch_jobs() -> None:
-    """They would be served at once, at half the price: it is refused, and told where."""
+def test_simulated_batch_jobs_are_not_served_step_by_step() -> None:
+    """That would be at once, at half the price: it is refused, and told where."""
     fleet = (
         "deployments:\n- {name: d, model: m, tier: small, kind: job, price_usd_per_mtok: {input: 1, output: 1}, "
         "step_ms: {base: 10}}\n"
     )
-    with pytest.raises(PolicyError, match="batch jobs are not simulated"):
+    with pytest.raises(PolicyError, match="a job deployment needs job"):
         read_fleet(fleet, "fleet.yaml")
 
 
-def test_batch_jobs_take_no_part_where_a_policy_is_tried(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its other deployments are simulated, and what is left out is told."""
+def test_batch_jobs_take_part_where_a_policy_is_tried() -> None:
+    """As lanes of jobs, not as servers that answer at once; a policy without deployments cannot be tried."""
     fleet = own_fleet(lane_of_jobs().listed)
-    assert [one.name for one in fleet.deployments] == ["now"]
-    assert "jobs: batch jobs are not simulated" in capsys.readouterr().err
+    assert [(one.name, one.step_ms is None, one.job is None) for one in fleet.deployments] == [
+        ("now", False, True),
+        ("jobs", True, False),
+    ]
     with pytest.raises(RouterError, match="can be simulated"):
-        own_fleet(lane_of_jobs().listed[1:])
+        own_fleet(())
 
 
 def test_a_factor_on_provisioned_throughput_is_refused() -> None:

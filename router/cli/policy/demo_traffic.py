@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-import typer
-
 from router.backends.simulated_fleet import FleetSpec
 from router.backends.simulated_like import fleet_like
 from router.demo.stream import DemoRequest, requests
 from router.demo.truth import DemoTruth
-from router.domain.deployment import Deployment, Kind
+from router.domain.deployment import Deployment
 from router.domain.errors import RouterError
 from router.sim.workload import Arrival, Workload
 from router.wire.openai import text_tokens
@@ -42,12 +40,8 @@ def _arrival(request: DemoRequest, models: Sequence[str], truth: DemoTruth) -> A
 
 
 def own_fleet(deployments: Sequence[Deployment]) -> FleetSpec:
-    """Servers that behave as the figures of a policy's deployments say, whatever their backend; batch jobs are left
-    out, which is told."""
-    spec = fleet_like((d for d in deployments if d.kind is not Kind.JOB), every=True)
+    """Servers and job lanes that behave as the figures of a policy's deployments say, whatever their backend."""
+    spec = fleet_like(deployments, every=True)
     if spec is None:
         raise RouterError("the policy has no deployments that can be simulated: say --fleet FILE")
-    left_out = ", ".join(d.name for d in deployments if d.kind is Kind.JOB)
-    if left_out:
-        typer.echo(f"{left_out}: batch jobs are not simulated, so what would wait for them goes elsewhere", err=True)
     return spec

@@ -151,7 +151,7 @@ class _Run:
 
 
 def _fixed_usd(played: Played) -> float:
-    """What reserved capacity cost by the hour, whoever used it: all that no request's cost holds."""
+    """All that no request's cost holds: reserved capacity by the hour, answers of jobs that nobody was given."""
     overall = played.report["overall"]
     assert isinstance(overall, Mapping)
     return float(overall["cost_usd"]) - sum(one.cost_usd for one in played.served)
