@@ -16,6 +16,7 @@ from router.domain.control.provisioned import (
     Reconciled,
     Tally,
 )
+from router.domain.control.servers import ServerAsked
 from router.domain.control.stability import CoverageChanged, KnowledgeChanged, PredictionsScored, TuningChanged
 from router.domain.control.windows import WindowClosed
 from router.domain.events import CeilingUpdate, Event, LimitUpdate, PriceUpdate
@@ -46,6 +47,8 @@ def control_events(number: int, of: Policy) -> Iterator[Event]:
         known = _KNOWN[number % 4]
         yield KnowledgeChanged(one.name, _KNOWN[(number - 1) % 4], known, 2.0, "nothing was heard")
         yield GroupObserved(one.group, 3, 2.4, 2)
+        yield ServerAsked(one.name, "timeout", 1_900_000_000.0)
+        yield ServerAsked(one.name, "ok", 1_900_000_000.0, 12, 3, 0.4)
         yield WantedReplicas(one.group, 2, 3, "offered work")
         yield CeilingUpdate(name, one.model, 1024, 800, 0.01, "p97 is shorter", advised=True)
     first = of.deployments[0].name

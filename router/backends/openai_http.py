@@ -3,27 +3,21 @@
 One call, one connection from an unbounded pool (limits are the ledger's), no retries (the one deadline is the
 router's). The timeouts are aiohttp's own, which guard each read: a timeout context held across a `yield` would
 cancel the consumer instead.
-
-Keys and certificate authorities in files are read at the first call that needs them and kept until `forget`. A
-connection belongs to the authority it was checked against, so none made under an old one is used again; a key goes
-with each call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import ssl
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from functools import lru_cache
-from pathlib import Path
 
 import aiohttp
 from yarl import URL
 
+from router.backends.credentials import Credentials
 from router.backends.openai_errors import error_of_status, error_of_transport, timed_out
-from router.domain.deployment import Address
 from router.domain.errors import ProtocolError, Refused, TimedOut
 from router.domain.outcome import Attempt, Delta
 from router.wire import sse
@@ -51,11 +45,9 @@ class OpenAIHttpBackend:
     ) -> None:
         self._connect_s = connect_s
         self._silence_s = silence_s
-        self._environ = environ
         self._now = now
         self._session: aiohttp.ClientSession | None = None
-        self._keys: dict[str, str] = {}
-        self._authorities: dict[str, ssl.SSLContext] = {}
+        self._credentials = Credentials(environ)
 
     async def open(self, attempt: Attempt) -> AsyncGenerator[Delta, None]:
         """Start the call and stream its answer; raises a `BackendError`.
@@ -88,9 +80,7 @@ class OpenAIHttpBackend:
 
     def forget(self, files: Collection[str]) -> None:
         """These files hold something else now: read them again when a call needs them. Calls under way go on."""
-        for file in files:
-            self._keys.pop(file, None)
-            self._authorities.pop(file, None)
+        self._credentials.forget(files)
 
     async def close(self) -> None:
         """Free connections."""
@@ -118,7 +108,7 @@ class OpenAIHttpBackend:
                 headers=self._headers(attempt),
                 timeout=timeout,
                 allow_redirects=False,
-                ssl=self._trust(address.ca_file),
+                ssl=self._credentials.trust(address.ca_file),
             )
         except TimeoutError as error:
             raise timed_out(error, started=False) from error
@@ -134,40 +124,11 @@ class OpenAIHttpBackend:
         }
         if attempt.request.traceparent is not None:
             headers["traceparent"] = attempt.request.traceparent
-        key = self._key(attempt.deployment.address)
+        address = attempt.deployment.address
+        key = self._credentials.key(address.api_key_env, address.api_key_file)
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         return headers
-
-    def _trust(self, ca_file: str | None) -> ssl.SSLContext | bool:
-        if ca_file is None:
-            return True
-        if ca_file not in self._authorities:
-            self._authorities[ca_file] = ssl.create_default_context(cafile=ca_file)
-        return self._authorities[ca_file]
-
-    def _key(self, address: Address) -> str | None:
-        if address.api_key_file is not None:
-            return self._key_in(address.api_key_file)
-        if address.api_key_env is None:
-            return None
-        key = self._environ.get(address.api_key_env)
-        if not key:
-            raise Refused(f"the environment variable {address.api_key_env} is not set", code="backend_forbidden")
-        return key
-
-    def _key_in(self, file: str) -> str:
-        key = self._keys.get(file)
-        if key is None:
-            try:
-                key = Path(file).read_text("ascii").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                reason = "it is not text" if isinstance(error, UnicodeDecodeError) else error.strerror
-                raise Refused(f"the key file {file} cannot be read: {reason}", code="backend_forbidden") from None
-            if not key or not key.isprintable():
-                raise Refused(f"the key file {file} does not hold a key alone", code="backend_forbidden")
-            self._keys[file] = key
-        return key
 
 
 @lru_cache(maxsize=256)

@@ -172,6 +172,17 @@ class TokenQuota(Struct, frozen=True):
     output_tokens_per_min: float
 
 
+class TelemetryTerms(Struct, frozen=True):
+    """How the server is asked for its own load: the address of its metrics, how often, and how long an answer is waited
+    for. A bearer token is named, never held."""
+
+    url: str
+    every_s: float
+    timeout_s: float
+    api_key_env: str | None = None
+    api_key_file: str | None = None
+
+
 class Address(Struct, frozen=True):
     """Where and how a backend reaches the model. Secrets are named, never held.
 
@@ -222,3 +233,5 @@ class Deployment(Struct, frozen=True):
     """What else its calls may be served as, where that costs something else."""
     job: JobTerms | None = None
     """How its batch jobs are made, where it has such."""
+    telemetry: TelemetryTerms | None = None
+    """How its server is asked for its own load, where it is."""

@@ -83,6 +83,8 @@ class Call(Struct, frozen=True):
 class Script:
     """Mutable orders, read at each call, and a record of what came.
 
+    Of `kv_tokens` in its KV cache, calls under way hold `held_tokens` (instant ones hold none). With `tells_load` off
+    /metrics is not found; else it tells its load or what `page` has, `page_after_s` late; `asked` counts how often.
     `refuse_next` is used up call by call, then `refuse` holds for all. A `gap_s` of `None` sends all pieces in
     one write, 0 a write each. `connections` are open now, `accepted` counts all there were. `gone` counts
     clients that left before their answer was complete: acquire it to wait for one.
@@ -96,12 +98,33 @@ class Script:
     gap_s: float | None = None
     ignores_stream: bool = False
     keeps_calls: bool = True
+    kv_tokens: int = 100_000
+    held_tokens: int = 0
+    tells_load: bool = True
+    page: bytes | None = None
+    page_after_s: float = 0.0
+    asked: int = 0
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=1000))
     served: int = 0
     serving: int = 0
     connections: int = 0
     accepted: int = 0
     gone: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+
+    @property
+    def load_page(self) -> bytes:
+        """Its load in the names of vLLM, as `/metrics` tells it; it takes in whatever comes, so that nothing waits."""
+        told = (
+            ("num_requests_running", "Number of requests in model execution batches.", self.serving),
+            ("num_requests_waiting", "Number of requests waiting to be processed.", 0),
+            ("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", self.held_tokens / self.kv_tokens),
+        )
+        lines = (
+            f"# HELP vllm:{name} {text}\n# TYPE vllm:{name} gauge\n"
+            f'vllm:{name}{{engine="0",model_name="double"}} {float(value)}\n'
+            for name, text, value in told
+        )
+        return "".join(lines).encode() if self.page is None else self.page
 
     def next_refusal(self) -> Refusal | None:
         """What this call is refused with, if it is."""

@@ -79,6 +79,7 @@ class _Connection(asyncio.Protocol):
         self._siblings = siblings
         self._parser = httptools.HttpRequestParser(self)
         self._task: asyncio.Task[None] | None = None
+        self._held = 0
         self._writable = asyncio.Event()
         self._writable.set()
         self._transport: asyncio.Transport
@@ -125,6 +126,10 @@ class _Connection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
+        if self._url.endswith(b"/metrics") and self._script.tells_load:
+            self._script.asked += 1
+            self._task = asyncio.get_running_loop().create_task(self._tell_load())
+            return
         refusal = self._refusal()
         if refusal is not None:
             self._write_body(refusal.status, refusal_body(refusal), refusal.headers)
@@ -171,14 +176,21 @@ class _Connection(asyncio.Protocol):
         else:
             self._write_body(200, events[0], ())
 
-    def _write_body(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...]) -> None:
+    async def _tell_load(self) -> None:
+        await asyncio.sleep(self._script.page_after_s)
+        self._write_body(200, self._script.load_page, (), "text/plain; version=0.0.4; charset=utf-8")
+
+    def _write_body(
+        self, status: int, body: bytes, headers: tuple[tuple[str, str], ...], kind: str = "application/json"
+    ) -> None:
         more = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        head = f"HTTP/1.1 {status} \r\ncontent-type: application/json\r\n{more}content-length: {len(body)}\r\n\r\n"
+        head = f"HTTP/1.1 {status} \r\ncontent-type: {kind}\r\n{more}content-length: {len(body)}\r\n\r\n"
         self._transport.write(head.encode() + body)
 
     async def _act(self, stream: bool, events: tuple[bytes, ...]) -> None:
         """Answer with the delays and the break that the script orders."""
         self._script.serving += 1
+        self._hold(self._script.answer.input_tokens or 1)
         try:
             await asyncio.sleep(self._script.first_token_s)
             if stream:
@@ -191,12 +203,18 @@ class _Connection(asyncio.Protocol):
             self._script.gone.release()
         finally:
             self._script.serving -= 1
+            self._hold(-self._held)
+
+    def _hold(self, tokens: int) -> None:
+        self._held += tokens
+        self._script.held_tokens += tokens
 
     async def _act_stream(self, events: tuple[bytes, ...]) -> None:
         broken = self._script.breaks
         self._transport.write(_STREAM_HEAD)
         for event in events if broken is None else events[: broken.after + _ROLE_CHUNKS]:
             self._transport.write(_framed(event))
+            self._hold(1)
             await self._writable.wait()
             await asyncio.sleep(self._script.gap_s or 0.0)
         if broken is None or broken.how is How.SILENT_END:

@@ -30,6 +30,7 @@ from router.policy.prices.book import PriceBook
 from router.policy.prices.pricing import Priced, no_price, priced
 from router.policy.schema.fleet import DeploymentSpec
 from router.policy.schema.json import suggestion
+from router.policy.servers.telemetry import named_files, telemetry_terms, unfit_telemetry
 
 RESERVED = frozenset({"auto"})
 _NEEDS: dict[str, tuple[str, ...]] = {
@@ -132,6 +133,7 @@ def _unfit(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyE
     yield from unfit_aws(source, path, spec)
     yield from unfit_target(source, path, spec)
     yield from unfit_job(source, path, spec)
+    yield from unfit_telemetry(source, path, spec)
     yield from _unfit_limit(source, path, spec)
     if {Sampling.MAX_TOKENS, Sampling.MAX_COMPLETION_TOKENS} <= set(spec.takes or ()):
         message = "`max_tokens` and `max_completion_tokens` are two names of one bound: keep the one it takes"
@@ -149,10 +151,10 @@ def _unfit(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyE
 def unreadable(sources: Sequence[Source], problems: Mapping[str, str]) -> list[PolicyError]:
     """What is wrong with files that deployments name (path to problem), each told at the field that names it."""
     return [
-        source.problem((*path, field), f"the file {name} {problems[name]}")
+        source.problem((*path, *field), f"the file {name} {problems[name]}")
         for source, path, spec in _each(sources)
-        for field in ("api_key_file", "ca_file")
-        if (name := getattr(spec, field)) in problems
+        for field, name in named_files(spec)
+        if name in problems
     ]
 
 
@@ -232,6 +234,7 @@ def _deployment(spec: DeploymentSpec, name: str, replica: int, price: Priced, mo
         limit=_limit(spec),
         mode=spec.mode or mode,
         job=job_terms(spec),
+        telemetry=telemetry_terms(spec, replica),
     )
 
 

@@ -35,7 +35,7 @@ async def double() -> AsyncIterator[OpenAIServer]:
 
 @pytest.fixture
 async def backend() -> AsyncIterator[OpenAIHttpBackend]:
-    one = OpenAIHttpBackend(environ={"KEY": "sesame"}, silence_s=0.2)
+    one = OpenAIHttpBackend(environ={"KEY": "sesame"}, silence_s=60.0)
     yield one
     await one.close()
 
@@ -247,13 +247,15 @@ async def test_whole_answer_that_breaks(double: OpenAIServer, backend: OpenAIHtt
     [(0, True, "timeout_first_token"), (0, False, "timeout_first_token"), (2, True, "timeout_gap")],
 )
 async def test_silence_ends_a_call_that_has_no_deadline(
-    double: OpenAIServer, backend: OpenAIHttpBackend, after: int, stream: bool, code: str
+    double: OpenAIServer, after: int, stream: bool, code: str
 ) -> None:
     """An upstream that says nothing for `silence_s` is timed out, and sees us leave."""
+    impatient = OpenAIHttpBackend(environ={"KEY": "sesame"}, silence_s=1.0)
     double.script.breaks = Break(How.HANG, after)
-    error = await failure(backend, attempt(double, stream=stream, within_s=None))
+    error = await failure(impatient, attempt(double, stream=stream, within_s=None))
+    await impatient.close()
     assert (type(error), error.code) == (TimedOut, code)
-    await asyncio.wait_for(double.script.gone.acquire(), 5)
+    await asyncio.wait_for(double.script.gone.acquire(), 60)
 
 
 async def test_deadline_in_the_past_calls_nobody(double: OpenAIServer, backend: OpenAIHttpBackend) -> None:

@@ -16,7 +16,7 @@ from router.runtime.reload import watch as watching
 from router.runtime.reload.secret_files import look_at_secrets, refreshed
 
 AUTHORITIES = (Path(botocore.__file__).parent / "cacert.pem").read_bytes()
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 Told = tuple[Policy | tuple[str, ...], PolicySource]
 
 

@@ -57,6 +57,13 @@ PARTS = {
         Rule("timeout_s", _LIMITS, "job.timeout"),
         Rule("margin_s", _LIMITS, "job.margin"),
     ),
+    "telemetry": (
+        Rule("url", _FLEET, "telemetry.url"),
+        Rule("every_s", _FLEET, "telemetry.every"),
+        Rule("timeout_s", _FLEET, "telemetry.timeout"),
+        Rule("api_key_env", _FLEET, "telemetry.api_key_env"),
+        Rule("api_key_file", _FLEET, "telemetry.api_key_file"),
+    ),
     "batch": (Rule("base_s", _FLEET, "batch_ms.base"), Rule("per_item_s", _FLEET, "batch_ms.per_item")),
     "quota": (
         Rule("input_tokens_per_min", _LIMITS, "tokens_per_min.input", less=_TIGHT),
@@ -100,7 +107,10 @@ def keeps_learned(old: Deployment, new: Deployment) -> bool:
 
 def new_environment(old: Iterable[Deployment], new: Iterable[Deployment]) -> tuple[str, ...]:
     """Environment variables that keys are read from and that nobody read before: a process has those it began with."""
-    before, after = ({d.address.api_key_env for d in fleet} - {None} for fleet in (old, new))
+    before, after = (
+        {terms.api_key_env for d in fleet for terms in (d.address, d.telemetry) if terms is not None}
+        for fleet in (old, new)
+    )
     return tuple(sorted(name for name in after - before if name))
 
 

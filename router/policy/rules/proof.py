@@ -17,6 +17,7 @@ from router.policy.rules.burn import PAGE, TICKET, Step, steps
 from router.policy.rules.promises import NAMES
 from router.policy.rules.provisioned import PROVISIONED, PROVISIONED_DUE, PROVISIONED_TROUBLE
 from router.policy.rules.running import JOURNAL_WRITES, running_groups
+from router.policy.rules.servers import SERVERS, SERVERS_DUE, SERVERS_TROUBLE
 
 _STEP_S = 60
 _PER_STEP = 10_000
@@ -146,9 +147,14 @@ def _trouble(policy: Policy) -> dict[str, object]:
             late = TICKET if c.budget.when_spent is WhenSpent.CHEAPEST else PAGE
             due.append(_firing("RouterBudgetNearlySpent", severity=TICKET, request_class=c.name))
             due.append(_firing("RouterBudgetSpent", severity=late, request_class=c.name))
-    if any(group.name == PROVISIONED for group in running_groups(policy)):
-        series |= {name: f"{value}x{minutes}" for name, value in PROVISIONED_TROUBLE.items()}
-        due += [_firing(name, **labels) for name, labels in PROVISIONED_DUE]
+    groups = {group.name for group in running_groups(policy)}
+    for group, trouble, told in (
+        (PROVISIONED, PROVISIONED_TROUBLE, PROVISIONED_DUE),
+        (SERVERS, SERVERS_TROUBLE, SERVERS_DUE),
+    ):
+        if group in groups:
+            series |= {name: f"{value}x{minutes}" for name, value in trouble.items()}
+            due += [_firing(name, **labels) for name, labels in told]
     return _test("everything else goes wrong", series, minutes, due)
 
 

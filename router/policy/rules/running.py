@@ -10,6 +10,7 @@ from router.policy.policy import Bounds, Policy
 from router.policy.rules.burn import PAGE, TICKET
 from router.policy.rules.provisioned import provisioned_group
 from router.policy.rules.rule import Alert, Group
+from router.policy.rules.servers import servers_group
 from router.policy.schema.values import duration_text
 
 _NEARLY = 0.9
@@ -40,6 +41,8 @@ def running_groups(policy: Policy) -> Iterator[Group]:
     yield Group("router-health", (_down(), _broker_lost(), _deployment_out(), _journal_behind(), _telemetry_lost()))
     if any(d.kind is Kind.PROVISIONED and d.address.backend == "bedrock" for d in policy.deployments):
         yield provisioned_group()
+    if any(d.telemetry is not None for d in policy.deployments):
+        yield servers_group()
 
 
 def _spending(request_class: RequestClass, usd: float) -> Iterator[Alert]:

@@ -10,6 +10,7 @@ from router.domain.deployment import Kind, Lane, LimitKind, Mode, Sampling, Tier
 from router.domain.request import Capability
 from router.policy.schema.aws import AwsSpec
 from router.policy.schema.job import JobSpec
+from router.policy.schema.telemetry import TelemetrySpec
 from router.policy.schema.values import ENV_NAME, URL, Amount, Count, Name, Spec, Text, Texts
 
 Milliseconds = Annotated[float, Field(ge=0, le=1e9)]
@@ -157,3 +158,5 @@ class DeploymentSpec(Spec):
     """Of a deployment of kind job: where its batch jobs are kept and how long they are collected."""
     aws: AwsSpec | None = None
     """For Bedrock and SageMaker: role, operation, latency, guardrail, quota, prompt cache, variant."""
+    telemetry: TelemetrySpec | None = None
+    """Where a server of one's own tells its load, so that what others send to it counts too."""

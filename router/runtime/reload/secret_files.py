@@ -46,7 +46,11 @@ def refreshed(deployments: Iterable[Deployment], changed: Collection[str]) -> tu
     return tuple(
         f"deployment {d.name}: {field} {name} holds something else"
         for d in deployments
-        for field, name in (("api_key_file", d.address.api_key_file), ("ca_file", d.address.ca_file))
+        for field, name in (
+            ("api_key_file", d.address.api_key_file),
+            ("ca_file", d.address.ca_file),
+            ("telemetry.api_key_file", None if d.telemetry is None else d.telemetry.api_key_file),
+        )
         if name in changed
     )
 
@@ -59,6 +63,8 @@ def _named(deployments: Iterable[Deployment]) -> Iterator[tuple[str, bool]]:
             yield address.api_key_file, True
         if address.ca_file is not None:
             yield address.ca_file, False
+        if deployment.telemetry is not None and deployment.telemetry.api_key_file is not None:
+            yield deployment.telemetry.api_key_file, True
 
 
 def _read(path: Path) -> tuple[bytes, str | None]:

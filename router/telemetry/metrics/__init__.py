@@ -32,6 +32,7 @@ from router.telemetry.metrics.rollouts import RolloutMetrics
 from router.telemetry.metrics.slo import SloMetrics
 from router.telemetry.metrics.treatment import TreatmentMetrics
 from router.telemetry.series import Gauge, Labels, Watched
+from router.telemetry.servers.metrics import ServerMetrics
 from router.telemetry.sink import Sink, Subscriber
 from router.telemetry.stability import StabilityMetrics
 from router.telemetry.windows import WindowMetrics
@@ -73,6 +74,7 @@ class Metrics:
             JobMetrics(registry, policy, self._vocabulary),
             AllowanceMetrics(registry, policy, self._vocabulary),
             ProvisionedMetrics(registry, policy, self._vocabulary),
+            ServerMetrics(registry, policy, self._vocabulary),
             self._ingress,
         )
         self._read: Callable[[], tuple[Policy, Policy]] | None = None

@@ -1,0 +1,1 @@
+"""What does a server tell of its own load? Its Prometheus metrics, over HTTP."""

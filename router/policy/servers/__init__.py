@@ -1,0 +1,1 @@
+"""What does a deployment say of the server behind it?"""
