@@ -80,7 +80,7 @@ class Circuit:
             self._moves.append((self.health, new, why))
         self.health = new
 
-    def blocked(self, *, now: float) -> str | None:
+    def blocked(self, now: float) -> str | None:
         """Why no call may go there now, or `None`."""
         if now < self.throttled_until:
             return f"throttled for {self.throttled_until - now:.1f} s more"

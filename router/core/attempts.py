@@ -13,7 +13,7 @@ _SHARE = 0.2
 _BURST = 20.0
 _BACKOFF_S = 0.2
 _BACKOFF_MAX_S = 5.0
-_ELSEWHERE = frozenset({"backend_forbidden"})
+_ELSEWHERE = frozenset({"backend_forbidden", "unsupported"})
 """Hopeless there, but another deployment may well answer."""
 _FOR_GOOD = frozenset({"too_dear", "exceeds_quota", "budget_spent"})
 """What keeps a deployment out however long one waits, today at least."""

@@ -294,7 +294,7 @@ class Controller:
 
     def routable(self, ticket: Ticket) -> frozenset[str]:
         """Deployments that may serve the ticket as far as its class, its sender and its size allow."""
-        members, _ = self._weigher.scope(ticket)
+        members = self._weigher.scope(ticket).members
         return frozenset(m.deployment.name for m in members if holds(m.deployment, ticket.request))
 
     def lane(self, ticket: Ticket) -> Lane:
@@ -307,10 +307,10 @@ class Controller:
         return self.routable(ticket) - ticket.tried, budget.usd_per_request, own
 
     def on_load(self, load: ScrapedLoad) -> None:
-        """A server told its own load: what of it is not ours is added to what we see."""
+        """A server told its own load."""
         member = self.fleet.members.get(DeploymentName(load.deployment))
         if member is not None:
-            member.account.on_scraped(load.running + load.waiting, load.observed)
+            member.on_scraped(load)
 
     def tick(self, *, now: float, at: float) -> list[Event]:
         """Overdue calls, limits, prices and rollouts; a few times a second. `at` is the wall time of `now`."""

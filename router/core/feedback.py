@@ -51,13 +51,10 @@ class Feedback:
         member.circuit.on_alive(permit.attempt.id)
         if not permit.silent:
             observed = now - permit.attempt.started
-            member.scores.on_first_token(permit, observed)
-            member.latency.observe_first_token(permit.predicted_ttft_s, observed, now=now)
+            member.observe_first_token(permit, observed, now=now)
             if (ttft := ticket.request_class.objectives.ttft) is not None:
                 inside = observed <= ttft.threshold_s
                 member.limit.observe_first_token(permit.attempt.started, inside=inside, now=now)
-            if member.wait is not None:
-                member.wait.observe(observed - permit.predicted_ttft_s + permit.lane_wait_s, now=now)
         if member.cache is not None:
             prompts.on_first_token(ticket, permit, now=now)
         return self._controller.health(member)

@@ -6,15 +6,15 @@ import math
 from random import Random
 from typing import NamedTuple
 
-from router.control.advised_limit import AdvisedLimit
 from router.control.allowance import Allowance
 from router.control.batching import BatchTuner
 from router.control.capacity import Quota
 from router.control.circuit import Circuit
-from router.control.limits import COLD, KINDS, FixedLimit, Limit, Sight, Stand, TokenLimit
+from router.control.limits import FirstToken, Room, Sight
 from router.control.profiles import profile_for
 from router.control.prompt_cache import PromptCache
 from router.control.staleness import Staleness
+from router.core.capacity.limits import limit_bounds, limit_of, most_items, token_limit_of, tuner_of
 from router.core.capacity.reserve import Reserve, spills_to
 from router.core.capacity.shared import Shared, observed
 from router.core.ledger import Account, Permit
@@ -22,7 +22,7 @@ from router.core.stability.scores import Scores
 from router.domain.control.stability import KnowledgeChanged
 from router.domain.deployment import Deployment, DeploymentName, Kind, Lane, LimitKind, Mode
 from router.domain.events import Event, LoadObserved
-from router.domain.view import DeploymentView, Load
+from router.domain.view import DeploymentView, Load, ScrapedLoad
 from router.learning.job_wait import JobWait
 from router.learning.lane_wait import PRIOR_SIGMA, LaneWait
 from router.learning.latency import BATCH_SIGMA, E2E_SIGMA, LatencyModel, Prospect, Residual
@@ -33,15 +33,13 @@ from router.stats.ewma import Ewma
 
 _WORK_HALF_LIFE_S = 120.0
 _TYPICAL_CONTEXT_TOKENS = 1000.0
-_JOBS_AT_ONCE = 10
-"""Full batch jobs that may wait or run where nothing says how many requests may."""
 _LONG_ANSWER = 3.0
 """Times the expected length: a silent call may only be writing a long answer."""
 
 
-Standing = tuple[Load, Prospect | None, str, float, float | None]
+Standing = tuple[Load, Prospect | None, str, float, float | None, float]
 """Load, and what the next request can expect of it (a batch endpoint has a model of its own); why no call may go there,
-empty where one may; the limits on calls and on tokens."""
+empty where one may; the limits on calls and on tokens, and how full it is."""
 
 
 class Limited(NamedTuple):
@@ -70,8 +68,9 @@ class Member:
         self.price.is_advice = deployment.mode is Mode.ADVISE
         self.typical_work = Ewma(_WORK_HALF_LIFE_S, mean=0.0, weight=0.0)
         self.latency = LatencyModel(deployment.step or profile_for(deployment.model, deployment.tier))
-        self.limit = _limit(deployment, bounds)
-        self.tokens = _token_limit(deployment)
+        self.limit = limit_of(deployment, bounds)
+        self.tokens = token_limit_of(deployment)
+        self.room = Room(deployment.name, is_advice=deployment.mode is Mode.ADVISE)
         self.quota = Quota(deployment.quota) if deployment.kind is Kind.PROVISIONED else None
         self.reserve = None if self.quota is None else Reserve(deployment, self.quota)
         self._may_learn_size()
@@ -80,7 +79,7 @@ class Member:
         self.caches: tuple[PromptCache, ...] = ()
         """All of the fleet."""
         self._begin_lane(deployment.lane)
-        self.batch = _tuner(deployment, bounds)
+        self.batch = tuner_of(deployment, bounds)
         self.is_whole = deployment.kind in (Kind.BATCH, Kind.JOB)
         """Whether an answer comes in one piece, with others."""
         self.spread = self.latency.spread(self._e2e_sigma)
@@ -110,27 +109,28 @@ class Member:
         self.tokens.stated = deployment.limit.tokens
         if deployment.mode is not old.mode:
             self.price.put_in_force(is_advice=deployment.mode is Mode.ADVISE)
-            self.tokens = _token_limit(deployment)
+            self.tokens = token_limit_of(deployment)
+            self.room.is_advice = deployment.mode is Mode.ADVISE
             start = None if deployment.mode is Mode.ADVISE else self.limit.value
-            self.limit = _limit(deployment, bounds, start)
+            self.limit = limit_of(deployment, bounds, start)
         elif deployment.mode is Mode.ADVISE:
-            written = _limit(deployment, bounds)
+            written = limit_of(deployment, bounds)
             if (written.kind, written.value) != (self.limit.kind, self.limit.value):
                 self.limit = written
             else:
-                self.limit.rebound(*_limit_bounds(deployment, bounds))
+                self.limit.rebound(*limit_bounds(deployment, bounds))
         elif deployment.limit.kind is old.limit.kind:
-            self.limit.rebound(*_limit_bounds(deployment, bounds))
+            self.limit.rebound(*limit_bounds(deployment, bounds))
         else:
-            self.limit = _limit(deployment, bounds, self.limit.value)
+            self.limit = limit_of(deployment, bounds, self.limit.value)
         if self.reserve is not None:
             self.quota = self.reserve.quota if deployment.quota == old.quota else Quota(deployment.quota)
             self.reserve.adopt(deployment, self.quota)
             self._may_learn_size()
         if deployment.batch != old.batch:
-            self.batch = _tuner(deployment, bounds)
+            self.batch = tuner_of(deployment, bounds)
         elif self.batch is not None:
-            self.batch.max_items = _most_items(deployment, bounds)
+            self.batch.max_items = most_items(deployment, bounds)
 
     def _begin_lane(self, lane: Lane) -> None:
         """Nothing is known of how long the lane keeps a call, so that its first token may come at any time."""
@@ -163,17 +163,35 @@ class Member:
         """See `LatencyModel.observe_gap`; the limits see the pace of it."""
         self.latency.observe_gap(load, window_s, tokens, prefill_tokens, now=now)
         if window_s > 0.0:
-            gap_s, held = window_s / tokens, self.account.context_tokens + self.account.waiting_tokens
+            gap_s = window_s / tokens
             self.limit.observe_gap(gap_s, now=now)
-            self.tokens.observe_gap(gap_s, window_s, held, now=now)
+            self.tokens.observe_gap(gap_s, window_s, self.account.held_tokens, now=now)
+
+    def observe_first_token(self, permit: Permit, waited_s: float, *, now: float) -> None:
+        """The first token of a call that streams came `waited_s` after sending."""
+        account, predicted_s = self.account, permit.predicted_ttft_s
+        self.scores.on_first_token(permit, waited_s)
+        if self.wait is not None:
+            self.wait.observe(waited_s - predicted_s + permit.lane_wait_s, now=now)
+        else:
+            pace = self.latency.pace
+            seen = FirstToken(waited_s, predicted_s, pace, account.decoding, account.context_tokens)
+            if (held := self.room.observe_first_token(seen, now=now)) is not None:
+                self.tokens.on_full(held)
+        self.latency.observe_first_token(predicted_s, waited_s, now=now)
+
+    def on_scraped(self, load: ScrapedLoad) -> None:
+        """The server told its own load. What of it is not ours is added to what we see; where all is ours, the used
+        share of its memory says how large that is."""
+        own = self.account.on_scraped(load.running + load.waiting, load.observed)
+        if own is not None and load.kv_ratio is not None:
+            self.tokens.tell(own, load.kv_ratio)
 
     def on_refused(self, *, now: float) -> list[Event]:
         """It said that it is too much: cut what it is too much of. Reserved tokens a minute are no matter of how many
         at once, and are seen to by the quota."""
         account = self.account
-        if self.quota is not None or self.tokens.on_refused(
-            account.in_flight, account.context_tokens + account.waiting_tokens, now=now
-        ):
+        if self.quota is not None or self.tokens.on_refused(account.in_flight, account.held_tokens, now=now):
             return []
         update = self.limit.on_refused(account.in_flight, now=now)
         return [] if update is None else [update]
@@ -196,10 +214,10 @@ class Member:
         share = self.latency.prefill_s_per_token * account.prefill_rate.at(now)
         off = math.hypot(spread.tpot_log_mean, spread.tpot_log_sigma)
         sight = Sight(now, account.in_flight, tpot_s, context, share, off)
-        held = account.context_tokens + account.waiting_tokens
         moved = None if self.price.is_held else self.limit.update(self.latency, sight)
-        updates = moved, self.tokens.beat(account.in_flight, held, now=now)
-        return [*(update for update in (*updates, aged) if update is not None), *observed(self, now=now)]
+        full = self.room.beat(account.in_flight, now=now)
+        updates = moved, full, self.tokens.beat(account.in_flight, account.held_tokens, now=now), aged
+        return [*(update for update in updates if update is not None), *observed(self, now=now)]
 
     def _notice_age(self, now: float) -> KnowledgeChanged | None:
         """What is old is believed less: predictions are wider, and in the end slower."""
@@ -236,14 +254,29 @@ class Member:
         if waited > 1.5 * expected + 0.1:
             self.latency.observe_overdue(expected, waited, permit.multiplier, now=now)
 
+    def bounds(self) -> tuple[float, float | None, float]:
+        """Calls and tokens that may be in flight (`None`: no bound is known), and the used share of its room for either
+        (0 where neither is known). A number of calls that the operator fixed stays."""
+        limit, room, tokens, account = self.limit, self.room.calls, self.tokens.value, self.account
+        calls = limit.value
+        if room == math.inf and tokens is None:
+            return calls, None, 0.0
+        filled = (account.waiting + account.decoding) / room
+        if tokens is not None:
+            held = (account.context_tokens + account.waiting_tokens) / tokens
+            filled = held if held > filled else filled
+        if room < calls and limit.kind is not LimitKind.FIXED:
+            calls = room
+        return calls, tokens, filled
+
     @property
-    def prefill_s_per_token(self) -> float:
-        """Seconds that one prompt token ahead of us takes."""
-        return self.latency.prefill_pace_s(self.account.decoding, self.account.context_tokens)
+    def most_calls(self) -> float:
+        """Calls that may be in flight."""
+        return self.bounds()[0]
 
     def limited(self) -> Limited:
         """Its limits as they are now."""
-        return Limited(self.limit.kind.value, self.limit.value, self.tokens.value, self.account.in_flight)
+        return Limited(self.limit.kind.value, self.most_calls, self.tokens.value, self.account.in_flight)
 
     def observed(self, *, now: float) -> LoadObserved:
         """Its state at a tick."""
@@ -251,7 +284,7 @@ class Member:
         return LoadObserved(
             self.deployment.name,
             account.in_flight,
-            None if is_batch else self.limit.value,
+            None if is_batch else self.most_calls,
             account.waiting_tokens,
             round(account.load(now, 0.0).context_tokens),
             self.saturation_ratio(now=now),
@@ -262,9 +295,7 @@ class Member:
 
     def saturation_ratio(self, *, now: float) -> float:
         """Used share of what binds first: the concurrency limit, or reserved tokens."""
-        used = self.account.in_flight / self.limit.value
-        if (tokens := self.tokens.value) is not None:
-            used = max(used, (self.account.context_tokens + self.account.waiting_tokens) / tokens)
+        used = max(self.account.in_flight / self.limit.value, self.bounds()[2])
         return used if self.sized is None else max(used, self.sized.saturation_ratio(now=now))
 
     @property
@@ -309,40 +340,3 @@ class Fleet:
         for member in self.members.values():
             if member.quota is not None:
                 member.quota.on_demand = spills_to(member.deployment, deployments)
-
-
-def _limit_bounds(deployment: Deployment, bounds: Bounds) -> tuple[float, float]:
-    if deployment.job is not None:
-        return 1.0, float(deployment.max_in_flight or _JOBS_AT_ONCE * deployment.job.max_records)
-    terms, high = deployment.limit, float(min(deployment.max_in_flight or bounds.limit_max, bounds.limit_max))
-    if terms.kind is LimitKind.FIXED and terms.requests is not None:
-        high = min(high, float(terms.requests))
-    return float(min(bounds.limit_min, high)), high
-
-
-def _limit(deployment: Deployment, bounds: Bounds, start: float | None = None) -> Limit:
-    """A limit that begins at `start`, else where the policy says, else where its kind does."""
-    low, high = _limit_bounds(deployment, bounds)
-    if deployment.kind in (Kind.BATCH, Kind.JOB):
-        return FixedLimit(high)
-    terms = deployment.limit
-    if terms.kind is LimitKind.FIXED:
-        return FixedLimit(high)
-    begins = start or terms.requests or COLD.get(terms.kind)
-    limit = KINDS[terms.kind](Stand(deployment.name, low=low, high=high, start=begins))
-    return AdvisedLimit(limit, low, high) if deployment.mode is Mode.ADVISE else limit
-
-
-def _token_limit(deployment: Deployment) -> TokenLimit:
-    return TokenLimit(deployment.name, deployment.limit.tokens, is_advice=deployment.mode is Mode.ADVISE)
-
-
-def _tuner(deployment: Deployment, bounds: Bounds) -> BatchTuner | None:
-    if deployment.kind is not Kind.BATCH:
-        return None
-    return BatchTuner(deployment.batch, max_items=_most_items(deployment, bounds))
-
-
-def _most_items(deployment: Deployment, bounds: Bounds) -> int:
-    """Largest batch: no larger than what may be in flight, or it would wait for items that cannot come."""
-    return min(deployment.max_items, bounds.batch_items_max, int(_limit_bounds(deployment, bounds)[1]))

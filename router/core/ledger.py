@@ -28,6 +28,8 @@ _SCRAPE_STALE_S = 30.0
 _HEARD_S = 2.0
 """So long the pace of our own tokens is news; counting what servers tell of others besides cost .05 of useful answers
 where others come and go (`router simulate --scenario stale-telemetry`), and .004 where they stay."""
+_OURS = 1.1
+"""Up to so many times our own calls, all that a server counts are ours: some came since we counted."""
 _OUTSIDE_SHARE = 0.3
 """How far one scrape moves the estimate of the load of others."""
 
@@ -171,12 +173,17 @@ class Account:
         self.outside = 0.0
         """Sequences of others that scraped load shows and we did not send."""
         self.scraped_at = -math.inf
-        self.history: deque[tuple[float, int]] = deque(maxlen=_HISTORY)
+        self.history: deque[tuple[float, int, int]] = deque(maxlen=_HISTORY)
 
     @property
     def in_flight(self) -> int:
         """Permits held."""
         return self.waiting + self.decoding
+
+    @property
+    def held_tokens(self) -> int:
+        """Contexts and waiting prompts."""
+        return self.context_tokens + self.waiting_tokens
 
     def open(self, permit: Permit, *, now: float) -> None:
         """Take a permit."""
@@ -249,7 +256,8 @@ class Account:
         """
         waiting = self.waiting_tokens
         if waiting and prefill_s_per_token > 0.0:
-            waiting = max(0, waiting - int((now - self.progress_at) / prefill_s_per_token))
+            left = waiting - int((now - self.progress_at) / prefill_s_per_token)
+            waiting = left if left > 0 else 0
         if self.outside <= 0.0 or now - self.heard_at < _HEARD_S:
             return Load(self.decoding, self.waiting, waiting, self.context_tokens)
         mean = self.context_tokens / self.decoding if self.decoding else 1000.0
@@ -262,15 +270,18 @@ class Account:
 
     def remember(self, now: float) -> None:
         """Keep what is in flight now, for telemetry that will come late."""
-        self.history.append((now, self.in_flight))
+        self.history.append((now, self.in_flight, self.held_tokens))
 
-    def on_scraped(self, sequences: int, observed: float) -> None:
-        """A server counted this many sequences, ours included, at `observed`: the rest are of others."""
+    def on_scraped(self, sequences: int, observed: float) -> int | None:
+        """A server counted this many sequences, ours included, at `observed`: the rest are of others. Gives the tokens
+        that we held then, where there were no others."""
         if observed <= self.scraped_at:
-            return
+            return None
         self.scraped_at = observed
-        own = next((n for at, n in reversed(self.history) if at <= observed), self.in_flight)
+        then = next((past for past in reversed(self.history) if past[0] <= observed), None)
+        own, held = (self.in_flight, self.held_tokens) if then is None else then[1:]
         self.outside += _OUTSIDE_SHARE * (max(sequences - own, 0) - self.outside)
+        return held if sequences <= _OURS * own else None
 
     def silent_s(self, now: float) -> float:
         """For how long calls that stream have been silent, all of them; 0 where there are none. One whose reader is

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from router.control.allowance import Allowance
 from router.core.fleet import Member, Standing
 from router.core.prefix.prompts import expected_tokens
 from router.core.ticket import Ticket
 from router.domain.deployment import Mode
 from router.domain.view import DeploymentView, Load
 from router.learning.ceiling import Ceilings
-from router.learning.latency import BATCH_SIGMA, E2E_SIGMA, Prospect
+from router.learning.latency import BATCH_SIGMA, E2E_SIGMA
 from router.learning.length import LengthModel
 from router.learning.quality import QualityModel
 from router.learning.verify.evidence import CheckModel
@@ -29,9 +29,10 @@ _LEAST_ROOM = 0.05
 
 
 class Aim(Struct, frozen=True, gc=False):
-    """What one request asks of any deployment at one instant: seconds that are left of each promise, `None` where there
-    is none."""
+    """What one request asks of any deployment that is called `now`: seconds that are left of each promise, `None` where
+    there is none."""
 
+    now: float
     input_tokens: int
     ttft_left_s: float | None
     ttft_least_s: float
@@ -88,61 +89,79 @@ class Viewer:
         """Output tokens that 97 of 100 answers of a model to such a request stay under."""
         return self._lengths.p97(ticket.learned_as, model, self.max_tokens(ticket, model))
 
-    def view(self, member: Member, ticket: Ticket, *, now: float, aim: Aim | None = None) -> DeploymentView:
-        """Everything a filter or scorer may read about one deployment for one request. `aim` is what it asks of all."""
-        aim = aim or aim_of(ticket, now)
-        deployment, tokens = member.deployment, aim.input_tokens
-        model = deployment.model
-        p_adequate, p_low = ticket.qualities.get(model) or self._quality(ticket, member)
-        output = ticket.lengths.get(model) or self.length(ticket, model)
-        load, prospect, blocked, limit, token_limit = member.standing or self._standing(member, now)
-        cached = 0.0 if member.cache is None else expected_tokens(ticket, member.cache, now=now)
-        if prospect is not None:
-            ttft, tpot = prospect.predict(tokens, output)
-            work = member.latency.work_s(tokens, output)
-            if cached:
-                aim = replace(aim, input_tokens=max(tokens - int(cached), 1))
-                ttft, work = _of_rest(member, prospect, aim.input_tokens, output)
-            if member.wait is not None:
-                ttft += member.wait.typical_s
-        else:
-            ttft, tpot, work = _of_batch(member, load, now)
-        e2e = ttft + tpot * (output - 1.0)
-        p_slo, pressure = _promises(member, aim, ttft, tpot, e2e)
-        if prospect is None or member.wait is not None:
-            p_slo, pressure = _eased(member, p_slo, pressure, now)
-            if deployment.job is not None:
-                p_slo = _of_job(ticket, aim, p_slo)
-        typical, quota, has_room, fits, bid_usd = member.typical_work.mean, member.quota, True, True, 0.0
+    def view(self, member: Member, ticket: Ticket, aim: Aim) -> DeploymentView:
+        """The view of one deployment."""
+        return self.views((member,), ticket, aim)[0]
+
+    def views(self, members: Iterable[Member], ticket: Ticket, aim: Aim) -> list[DeploymentView]:
+        """Everything a filter or scorer may read about each deployment for a request; `aim` is what it asks of all."""
+        now, tokens, qualities, lengths = aim.now, aim.input_tokens, ticket.qualities, ticket.lengths
+        views, fallen = list[DeploymentView](), self._qualities.fallen
+        for member in members:
+            deployment, wait, asked = member.deployment, member.wait, aim
+            model = deployment.model
+            p_adequate, p_low = qualities.get(model) or self._quality(ticket, member)
+            output = lengths.get(model) or self.length(ticket, model)
+            load, prospect, blocked, limit, token_limit, filled = member.standing or self._standing(member, now)
+            cached = 0.0 if member.cache is None else expected_tokens(ticket, member.cache, now=now)
+            if prospect is not None:
+                ttft, tpot, work = prospect.predict(tokens, output)
+                if cached:  # the rest of the prompt is computed, and all of it is context
+                    asked = replace(aim, input_tokens=max(tokens - int(cached), 1))
+                    ttft, _, work = prospect.predict(asked.input_tokens, output)
+                if wait is not None:
+                    ttft += wait.typical_s
+            else:
+                ttft, tpot, work = _of_batch(member, load, now)
+            e2e = ttft + tpot * (output - 1.0)
+            p_slo, pressure = _promises(member, asked, ttft, tpot, e2e)
+            pressure = filled if filled > pressure else pressure
+            if prospect is None or wait is not None:
+                p_slo, pressure = _eased(member, ticket, aim, p_slo, pressure)
+            has_room, fits, bid_usd = True, True, 0.0
+            if member.quota is not None or member.allowance is not None:
+                has_room, fits, bid_usd = self._tokens_left(member, ticket, output, now)
+            typical = member.typical_work.mean
+            seen = DeploymentView(
+                deployment,
+                blocked,
+                load,
+                limit,
+                p_adequate,
+                p_low,
+                output,
+                ttft,
+                tpot,
+                e2e,
+                p_slo,
+                deployment.price.cost_usd(tokens, output, cached),
+                work,
+                pressure,
+                member.price.value(pressure) * (work / typical if typical > 0.0 else 1.0),
+                has_room,
+                fits,
+                member.spread,
+                model in fallen,
+                bid_usd,
+                token_limit,
+                cached,
+            )
+            views.append(seen)
+        return views
+
+    def _tokens_left(
+        self, member: Member, ticket: Ticket, output_tokens: float, now: float
+    ) -> tuple[bool, bool, float]:
+        """Of a deployment whose tokens a minute are bounded: whether the call may be made now, and whether ever; and
+        what the reserved tokens that it would use are worth, in dollars."""
+        tokens, quota = ticket.request.input_tokens, member.quota
         if quota is not None:
-            has_room, fits = quota.has_room(tokens, output, now=now), quota.fits(tokens, output)
-            bid_usd = quota.bid_usd(tokens, output, now=now)
-        elif member.allowance is not None:
-            has_room, fits = _allowed(member.allowance, tokens, self.max_tokens(ticket, model), now)
-        return DeploymentView(
-            deployment,
-            blocked,
-            load,
-            limit,
-            p_adequate,
-            p_low,
-            output,
-            ttft,
-            tpot,
-            e2e,
-            p_slo,
-            deployment.price.cost_usd(tokens, output, cached),
-            work,
-            pressure,
-            member.price.value(pressure) * (work / typical if typical > 0.0 else 1.0),
-            has_room,
-            fits,
-            member.spread,
-            model in self._qualities.fallen,
-            bid_usd,
-            token_limit,
-            cached,
-        )
+            has_room, fits = quota.has_room(tokens, output_tokens, now=now), quota.fits(tokens, output_tokens)
+            return has_room, fits, quota.bid_usd(tokens, output_tokens, now=now)
+        allowance = member.allowance
+        assert allowance is not None
+        asked = allowance.asked(tokens, self.max_tokens(ticket, member.deployment.model))
+        return allowance.has_room(asked, now=now), allowance.fits(asked), 0.0
 
     def _standing(self, member: Member, now: float) -> Standing:
         """What every request of this instant sees alike."""
@@ -150,8 +169,9 @@ class Viewer:
         pace = latency.prefill_pace_s(account.decoding, account.context_tokens) if account.waiting else 0.0
         load = account.load(now, pace)
         prospect = None if member.is_whole else latency.prospect(load, account.prefill_rate.at(now))
-        blocked = member.circuit.blocked(now=now) or ""
-        standing = load, prospect, blocked, member.limit.value, member.tokens.value
+        blocked = member.circuit.blocked(now) or ""
+        calls, tokens, filled = member.bounds()
+        standing = load, prospect, blocked, calls, tokens, filled
         if self.is_still:
             member.standing = standing
         return standing
@@ -164,17 +184,6 @@ class Viewer:
         return replace(view, p_slo=p_slo, pressure=pressure)
 
 
-def _allowed(allowance: Allowance, input_tokens: int, max_tokens: int | None, now: float) -> tuple[bool, bool]:
-    """Whether the account may make such a call now, and whether ever."""
-    asked = allowance.asked(input_tokens, max_tokens)
-    return allowance.has_room(asked, now=now), allowance.fits(asked)
-
-
-def _of_rest(member: Member, prospect: Prospect, input_tokens: int, output_tokens: float) -> tuple[float, float]:
-    """TTFT and work where the rest of the prompt is read from a cache."""
-    return prospect.predict(input_tokens, output_tokens)[0], member.latency.work_s(input_tokens, output_tokens)
-
-
 def _of_batch(member: Member, load: Load, now: float) -> tuple[float, float, float]:
     """Of a batch endpoint or a lane of jobs: seconds to the answer, which comes whole; no TPOT; one request's share of
     a full batch (a job takes nothing that we have)."""
@@ -185,10 +194,12 @@ def _of_batch(member: Member, load: Load, now: float) -> tuple[float, float, flo
     return tuner.wait_s(load.waiting_sequences, now=now), 0.0, tuner.expected_s(1) / tuner.max_items
 
 
-def _eased(member: Member, p_slo: float, pressure: float, now: float) -> tuple[float, float]:
+def _eased(member: Member, ticket: Ticket, aim: Aim, p_slo: float, pressure: float) -> tuple[float, float]:
     """The promises of an endpoint that is no continuous server of our own."""
-    if member.batch is not None and not member.account.permits and member.batch.curve.is_unheard(now):
+    if member.batch is not None and not member.account.permits and member.batch.curve.is_unheard(aim.now):
         p_slo, pressure = max(p_slo, _WORTH_ASKING), 0.0
+    if member.deployment.job is not None:
+        p_slo = _of_job(ticket, aim, p_slo)
     return p_slo, pressure if member.wait is None else 0.0
 
 
@@ -209,6 +220,7 @@ def aim_of(ticket: Ticket, now: float, after_s: float = 0.0) -> Aim:
         if whole is None or left < whole:
             whole = left
     return Aim(
+        now + after_s,
         ticket.request.input_tokens,
         None if ttft is None else ttft.threshold_s - waited,
         0.0 if ttft is None else _LEAST_ROOM * ttft.threshold_s,
@@ -224,7 +236,7 @@ def _promises(member: Member, aim: Aim, ttft: float, tpot: float, e2e: float) ->
     left, threshold, whole = aim.ttft_left_s, aim.tpot_s, aim.whole_left_s
     if left is not None:
         p = latency.ttft.p_within(ttft, left)
-        own = latency.prefill_s_per_token * aim.input_tokens
+        own = latency.multiplier * latency.per_prefill_token_s * aim.input_tokens
         room, least = left - own, aim.ttft_least_s
         pressure = (ttft - own) / (room if room > least else least)
     if threshold is not None and member.batch is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from math import inf
+
+from msgspec import Struct
 
 from router.core.capacity.scaling import Scaling
 from router.core.cascade.option import Asking, Plan, rival, with_option
@@ -13,17 +16,25 @@ from router.core.spending.spending import Spending
 from router.core.ticket import Ticket
 from router.core.views import Viewer, aim_of
 from router.domain.decision import Candidate, Exclusion
+from router.domain.deployment import DeploymentName
 from router.domain.request import Capability
 from router.domain.view import DeploymentView
 from router.routing.fallback import earliest
-from router.routing.filters import Filter, bar, biting, has_hours
+from router.routing.filters import Filter, bar, biting, concerning
 from router.routing.need import Need
 from router.routing.profile import Profile
 
 _SCOPES = 1024
 
-Scope = tuple[tuple[Member, ...], tuple[Exclusion, ...]]
 Weighed = tuple[list[DeploymentView], list[Candidate], list[Exclusion]]
+
+
+class Scope(Struct, frozen=True):
+    """Who may serve requests of one kind, why the others may not, and the filters that can keep any of them out."""
+
+    members: tuple[Member, ...]
+    barred: tuple[Exclusion, ...]
+    filters: tuple[Filter, ...]
 
 
 class Weigher:
@@ -49,7 +60,7 @@ class Weigher:
         """The request's side of the decision."""
         request_class, purse = ticket.request_class, None
         if request_class.budget.usd_per_day is not None and self._profile.paced:
-            purse = self._spending.purse(ticket, self.scope(ticket)[0], now=now)
+            purse = self._spending.purse(ticket, self.scope(ticket).members, now=now)
         return Need(
             ticket.request,
             request_class,
@@ -66,34 +77,24 @@ class Weigher:
     def weigh(self, ticket: Ticket, need: Need, *, observe: bool) -> Weighed:
         """What every deployment is worth to the request, or why it cannot serve. `observe`: the request counts as one
         that presses on their capacity."""
-        profile, now = self._profile, need.now
-        filters = biting(profile.filters, need)
-        if self._fleet.has_jobs:
-            filters = (*filters, has_hours)
-        see, score, aim = self._viewer.view, profile.scorer, aim_of(ticket, now)
-        members, barred = self.scope(ticket)
+        scope = self.scope(ticket)
+        filters = biting(scope.filters, need)
+        seen = self._viewer.views(scope.members, ticket, aim_of(ticket, need.now))
         views: list[DeploymentView] = []
-        candidates: list[Candidate] = []
-        excluded = list(barred)
-        wanted, most = None, -inf
-        duty, usd_price = 1.0 + need.floor_price, need.usd_price
-        for member in members:
-            view = see(member, ticket, now=now, aim=aim)
-            why = _excluded(view, need, filters)
-            if why is None:
-                views.append(view)
-                candidates.append(score(view, need))
+        excluded, unable = list(scope.barred), set()
+        for view in seen:
+            for test in filters:
+                why = test(view, need)
+                if why is not None:
+                    excluded.append(why)
+                    if why.code != "at_limit":
+                        unable.add(why.deployment)
+                    break
             else:
-                excluded.append(why)
-            if observe and (why is None or why.code == "at_limit"):
-                load = view.load  # what is idle is not scarce, however slow it is
-                member.price.observe(view.pressure if load.sequences or load.waiting_sequences else 0.0)
-                in_time = view.p_slo if member.wait is not None else 1.0  # replicas make no lane sooner
-                worth = duty * view.p_adequate * in_time - usd_price * (view.cost_usd + view.bid_usd)
-                if worth > most:
-                    wanted, most = view, worth
-        if wanted is not None:
-            self._scaling.offer(wanted, now=now)
+                views.append(view)
+        candidates = self._profile.scorer(views, need)
+        if observe:
+            self._press(zip(scope.members, seen, strict=True), unable, need)
         if need.floor_price and ticket.scored.novelty > FAMILIAR:
             candidates = doubted(candidates, views, price=need.floor_price, novelty=ticket.scored.novelty)
         if ticket.checks is not None and not need.tried:
@@ -102,6 +103,27 @@ class Weigher:
             kept, later = earliest(ticket.request_class.fallback, views)
             return [views[i] for i in kept], [candidates[i] for i in kept], excluded + later
         return views, candidates, excluded
+
+    def _press(
+        self, seen: Iterable[tuple[Member, DeploymentView]], unable: Collection[DeploymentName], need: Need
+    ) -> None:
+        """A request presses on the prices of all that could serve it, had they room; and counts for the replicas of
+        whoever would serve it best."""
+        wanted, most = None, -inf
+        duty, usd_price = 1.0 + need.floor_price, need.usd_price
+        for member, view in seen:
+            if unable and view.deployment.name in unable:
+                continue
+            load = view.load  # what is idle is not scarce, however slow it is
+            member.price.observe(view.pressure if load.sequences or load.waiting_sequences else 0.0)
+            useful = duty * view.p_adequate
+            if member.wait is not None:  # replicas make no lane sooner
+                useful *= view.p_slo
+            worth = useful - usd_price * (view.cost_usd + view.bid_usd)
+            if worth > most:
+                wanted, most = view, worth
+        if wanted is not None:
+            self._scaling.offer(wanted, now=need.now)
 
     def _with_options(
         self, ticket: Ticket, need: Need, views: list[DeploymentView], candidates: list[Candidate]
@@ -130,7 +152,7 @@ class Weigher:
         """A deployment as it would be called `after_s` from now, and its score."""
         member = self._fleet.members[view.deployment.name]
         later = self._viewer.later(view, member, ticket, after_s=after_s, now=need.now)
-        return later, self._profile.scorer(later, need).score
+        return later, self._profile.scorer((later,), need)[0].score
 
     def _asking(self, ticket: Ticket) -> Asking | None:
         """What is expected of whoever the sender names; `None` where nobody is."""
@@ -146,16 +168,12 @@ class Weigher:
         scope = self._scopes.get(key)
         if scope is None:
             pairs = [(m, bar(m.deployment, forced, needs, ticket.request_class)) for m in self._fleet.members.values()]
-            scope = tuple(m for m, why in pairs if why is None), tuple(why for _, why in pairs if why is not None)
+            members = tuple(m for m, why in pairs if why is None)
+            barred = tuple(why for _, why in pairs if why is not None)
+            is_bounded = any(m.sized is not None for m in members)
+            filters = concerning(self._profile.filters, [m.deployment for m in members], is_bounded=is_bounded)
+            scope = Scope(members, barred, filters)
             if len(self._scopes) >= _SCOPES:
                 self._scopes.clear()
             self._scopes[key] = scope
         return scope
-
-
-def _excluded(view: DeploymentView, need: Need, filters: tuple[Filter, ...]) -> Exclusion | None:
-    for test in filters:
-        why = test(view, need)
-        if why is not None:
-            return why
-    return None

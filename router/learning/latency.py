@@ -14,7 +14,7 @@ now); the shape follows slowly. Residuals of the two predictions give their spre
 
 from __future__ import annotations
 
-import math
+from math import erfc, exp, hypot, log, sqrt
 
 from msgspec import Struct
 
@@ -26,6 +26,8 @@ from router.stats.least_squares import ScaledFit, Vector
 from router.stats.normal import SQRT_HALF
 
 _MULTIPLIER_HALF_LIFE_S = 1.5
+_PACE_SHARE = 0.1
+"""How far one gap moves the pace."""
 _RESIDUAL_HALF_LIFE_S = 20.0
 _SILENCE_S = 2.0
 _RELAX_HALF_LIFE_S = 10.0
@@ -66,8 +68,8 @@ class Residual:
         self.shift = shift
 
     def _spread_out(self) -> None:
-        learned = self._width * max(math.sqrt(self._moments.variance), _MIN_SIGMA)
-        self.sigma = math.hypot(learned, self._wider) if self._wider else learned
+        learned = self._width * max(sqrt(self._moments.variance), _MIN_SIGMA)
+        self.sigma = hypot(learned, self._wider) if self._wider else learned
 
     def observe(self, ratio: float, *, now: float) -> None:
         """One observed over predicted."""
@@ -87,8 +89,8 @@ class Residual:
         """P(observed <= objective)."""
         if objective_s <= 0.0:
             return 0.0
-        log_over = math.log(predicted_s / objective_s) + self._moments.mean + self.shift
-        return 0.5 * math.erfc(log_over / self.sigma * SQRT_HALF)
+        log_over = log(predicted_s / objective_s) + self._moments.mean + self.shift
+        return 0.5 * erfc(log_over / self.sigma * SQRT_HALF)
 
     def state(self) -> list[float]:
         """Mean and variance."""
@@ -98,7 +100,7 @@ class Residual:
         """Take up a checkpoint."""
         self._moments.mean = min(max(mean, -_FARTHEST_LOG), _FARTHEST_LOG)
         self._moments.variance = min(max(variance, _MIN_SIGMA**2), _FARTHEST_LOG**2)
-        self.sigma = math.sqrt(self._moments.variance)
+        self.sigma = sqrt(self._moments.variance)
 
 
 class Prospect(Struct, frozen=True, gc=False):
@@ -114,6 +116,7 @@ class Prospect(Struct, frozen=True, gc=False):
     """The part of a decode step that does not grow with context, once the request has joined."""
     left: float
     """Share of time that prompts of those to come leave."""
+    per_sequence: float
     per_prefill_token: float
     per_context_token: float
     waiting_tokens: int
@@ -121,12 +124,15 @@ class Prospect(Struct, frozen=True, gc=False):
     first_s: float
     """Seconds before each first token that are in no step; `k` does not touch them."""
 
-    def predict(self, input_tokens: int, output_tokens: float) -> tuple[float, float]:
-        """Median TTFT (from sending) and TPOT in seconds for a request of `input_tokens`."""
-        k, tokens = self.k, self.waiting_tokens + input_tokens
-        ttft = -(-tokens // self.room) * self.step + self.per_prefill_token * tokens + self.ahead
-        context_then = self.context_tokens + tokens + 0.5 * output_tokens
-        return k * ttft + self.first_s, k * ((self.joined + self.per_context_token * context_then) / self.left)
+    def predict(self, input_tokens: int, output_tokens: float) -> tuple[float, float, float]:
+        """Median TTFT (from sending) and TPOT in seconds for a request of `input_tokens`, and the server seconds that
+        it adds: its prompt, and its place in each of its decode steps."""
+        k, per_prompt, per_context = self.k, self.per_prefill_token, self.per_context_token
+        tokens, half = self.waiting_tokens + input_tokens, 0.5 * output_tokens
+        ttft = -(-tokens // self.room) * self.step + per_prompt * tokens + self.ahead
+        step = self.joined + per_context * (self.context_tokens + tokens + half)
+        place = self.per_sequence + per_context * (input_tokens + half)
+        return k * ttft + self.first_s, k * (step / self.left), k * (per_prompt * input_tokens + output_tokens * place)
 
 
 class LatencyModel:
@@ -136,45 +142,38 @@ class LatencyModel:
         self.prior = prior
         self._fit = ScaledFit(4, prior_weight=200.0, decay=0.9995)
         self._a, self._b = prior.base_s, prior.per_sequence_s
-        self._c, self._e = prior.per_context_token_s, prior.per_prefill_token_s
+        self._c, self.per_prefill_token_s = prior.per_context_token_s, prior.per_prefill_token_s
         self._budget, self._first_s = prior.step_token_budget, prior.first_s
         self._log_k = Ewma(_MULTIPLIER_HALF_LIFE_S, mean=0.0, weight=4.0)
         self.ttft = Residual(_TTFT_SIGMA)
         self.tpot = Residual(_TPOT_SIGMA)
-        self._k = 1.0
+        self.multiplier = 1.0
+        """How many times slower than its shape the deployment is at the moment."""
+        self.pace = 1.0
+        """How many times slower than its shape tokens come, silence left aside."""
         self.last_observed: float | None = None
         self._relaxed = 0.0
         self.frozen = False
         """The shape and the spread, which a checkpoint keeps, stay as they are; the momentary slowness is followed."""
 
     @property
-    def multiplier(self) -> float:
-        """How many times slower than its shape the deployment is at the moment."""
-        return self._k
-
-    @property
     def prefill_s_per_token(self) -> float:
         """Seconds that one prompt token adds to a step."""
-        return self._k * self._e
+        return self.multiplier * self.per_prefill_token_s
 
     def step_s(self, sequences: float, context_tokens: float) -> float:
         """Seconds of a step that only decodes."""
-        return self._k * (self._a + self._b * sequences + self._c * context_tokens)
+        return self.multiplier * (self._a + self._b * sequences + self._c * context_tokens)
 
     def prefill_pace_s(self, sequences: int, context_tokens: float) -> float:
         """Seconds that one prompt token ahead takes while so many sequences decode."""
-        k, room = self._k, self.prior.step_token_budget - sequences
+        k, room = self.multiplier, self.prior.step_token_budget - sequences
         step = k * (self._a + self._b * sequences + self._c * context_tokens)
-        return k * self._e + step / (room if room > _LEAST_ROOM else _LEAST_ROOM)
-
-    def work_s(self, input_tokens: float, output_tokens: float) -> float:
-        """Server seconds that one request adds: its prompt, and its place in each of its decode steps."""
-        context = input_tokens + 0.5 * output_tokens
-        return self._k * (self._e * input_tokens + output_tokens * (self._b + self._c * context))
+        return k * self.per_prefill_token_s + step / (room if room > _LEAST_ROOM else _LEAST_ROOM)
 
     def prospect(self, load: Load, prefill_tokens_per_s: float) -> Prospect:
         """What the next request can expect, given what is in flight."""
-        a, b, c, e, k = self._a, self._b, self._c, self._e, self._k
+        a, b, c, e, k = self._a, self._b, self._c, self.per_prefill_token_s, self.multiplier
         sequences, waiting = load.sequences, load.waiting_tokens
         step = a + b * sequences + c * load.context_tokens
         spare = self._budget - sequences
@@ -183,13 +182,13 @@ class LatencyModel:
         share = k * e * prefill_tokens_per_s
         left = 1.0 - (share if share < _BUSIEST_PREFILL else _BUSIEST_PREFILL)
         joined = a + b * (sequences + load.waiting_sequences + 1)
-        return Prospect(k, step, room, ahead, joined, left, e, c, waiting, load.context_tokens, self._first_s)
+        return Prospect(k, step, room, ahead, joined, left, b, e, c, waiting, load.context_tokens, self._first_s)
 
     def predict(
         self, load: Load, input_tokens: int, output_tokens: float, prefill_tokens_per_s: float
     ) -> tuple[float, float]:
         """Median TTFT (from sending) and TPOT in seconds for a request of `input_tokens`, given what is in flight."""
-        return self.prospect(load, prefill_tokens_per_s).predict(input_tokens, output_tokens)
+        return self.prospect(load, prefill_tokens_per_s).predict(input_tokens, output_tokens)[:2]
 
     def observe_gap(self, load: Load, window_s: float, tokens: int, prefill_tokens: int, *, now: float) -> None:
         """One sequence gave `tokens` tokens in `window_s` while `load` was in flight and `prefill_tokens` prompt
@@ -197,7 +196,9 @@ class LatencyModel:
         if window_s <= 0.0:
             return
         step = self._a + self._b * load.sequences + self._c * load.context_tokens
-        self._follow(window_s / (tokens * step + self._e * prefill_tokens), now=now)
+        slower = window_s / (tokens * step + self.per_prefill_token_s * prefill_tokens)
+        self.pace += _PACE_SHARE * (slower - self.pace)
+        self._follow(slower, now=now)
         if self.frozen:
             return
         base = self.prior
@@ -235,7 +236,7 @@ class LatencyModel:
         """A call, predicted under `multiplier`, has waited longer and has still not answered: it takes at least this
         long."""
         if waited_s > predicted_s > 0.0:
-            self._follow(max(multiplier * waited_s / predicted_s, self._k), now=now)
+            self._follow(max(multiplier * waited_s / predicted_s, self.multiplier), now=now)
 
     def relax(self, *, now: float) -> None:
         """Called at every heartbeat: where nothing is observed the momentary slowness is slowly forgotten, so that a
@@ -247,7 +248,7 @@ class LatencyModel:
         kept = 0.5 ** ((now - max(self._relaxed, last)) / _RELAX_HALF_LIFE_S)
         self._relaxed = now
         self._log_k.mean *= kept
-        self._k = math.exp(self._log_k.mean)
+        self.multiplier = exp(self._log_k.mean)
         if not self.frozen:
             self.ttft.relax(kept)
             self.tpot.relax(kept)
@@ -255,12 +256,12 @@ class LatencyModel:
     def _follow(self, ratio: float, *, now: float) -> None:
         self.last_observed = now
         self._log_k.update(_bounded_log(ratio), now=now)
-        self._k = math.exp(self._log_k.mean)
+        self.multiplier = exp(self._log_k.mean)
 
     def _reshape(self, theta: Vector) -> None:
         a, b, c, e = theta.tolist()
         self._a, self._b = self.prior.base_s * a, self.prior.per_sequence_s * b
-        self._c, self._e = self.prior.per_context_token_s * c, self.prior.per_prefill_token_s * e
+        self._c, self.per_prefill_token_s = self.prior.per_context_token_s * c, self.prior.per_prefill_token_s * e
 
     def spread(self, e2e_sigma: float = E2E_SIGMA) -> Spread:
         """How far predictions are off at the moment."""
@@ -282,4 +283,4 @@ class LatencyModel:
 
 
 def _bounded_log(ratio: float) -> float:
-    return max(-_FARTHEST_LOG, min(_FARTHEST_LOG, math.log(ratio)))
+    return max(-_FARTHEST_LOG, min(_FARTHEST_LOG, log(ratio)))

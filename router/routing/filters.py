@@ -9,7 +9,7 @@ The codes in `PASSING` pass by themselves: a request that only they keep out may
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from router.domain.decision import Exclusion
@@ -138,11 +138,25 @@ def has_room(view: DeploymentView, need: Need) -> Exclusion | None:
 
 
 def has_hours(view: DeploymentView, need: Need) -> Exclusion | None:
-    """What waits for a batch job will be in time all the same. Asked only where there are such deployments."""
+    """What waits for a batch job will be in time all the same. Asked last."""
     if view.deployment.kind is not Kind.JOB or view.p_slo >= _MOSTLY:
         return None
     detail = f"a job takes about {view.e2e_s:.0f} s: in time with probability {view.p_slo:.2f}, {_MOSTLY:g} is asked"
     return Exclusion(view.deployment.name, "job_too_slow", detail)
+
+
+def concerning(
+    filters: tuple[Filter, ...], deployments: Sequence[Deployment], *, is_bounded: bool
+) -> tuple[Filter, ...]:
+    """Those of the filters that can keep one of these deployments from a request, and `has_hours` where there are lanes
+    of batch jobs. `is_bounded`: the tokens a minute of one of them are."""
+    idle: set[Filter] = set()
+    if all(d.context_tokens is None for d in deployments):
+        idle.add(fits_context)
+    if not is_bounded:
+        idle.add(has_quota)
+    concerned = tuple(test for test in filters if test not in idle)
+    return (*concerned, has_hours) if any(d.kind is Kind.JOB for d in deployments) else concerned
 
 
 def biting(filters: tuple[Filter, ...], need: Need) -> tuple[Filter, ...]:

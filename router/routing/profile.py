@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from router.routing.filters import REACHABLE, STANDARD, Filter
 from router.routing.pickers import Best, Picker
-from router.routing.scorers import Scorer, utility
+from router.routing.scorers import Scorer, utilities
 
 
 class Profile(Struct, frozen=True):
@@ -21,9 +21,9 @@ class Profile(Struct, frozen=True):
 
 def standard() -> Profile:
     """The router's own."""
-    return Profile("standard", STANDARD, utility, Best())
+    return Profile("standard", STANDARD, utilities, Best())
 
 
 def baseline(picker: Picker) -> Profile:
     """A picker with nothing around it."""
-    return Profile(picker.name, REACHABLE, utility, picker, paced=False)
+    return Profile(picker.name, REACHABLE, utilities, picker, paced=False)

@@ -12,46 +12,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from router.domain.decision import Candidate, Terms
 from router.domain.slo import Goal
 from router.domain.view import DeploymentView
 from router.routing.need import Need
 
-Scorer = Callable[[DeploymentView, Need], Candidate]
+Scorer = Callable[[Sequence[DeploymentView], Need], list[Candidate]]
 
 SERVING_IN_TIME = 2.0
 """What being in time is worth under the goal `cost`, in useful answers."""
 _COST = Goal.COST
 
 
-def utility(view: DeploymentView, need: Need) -> Candidate:
-    """The standard score."""
-    request_class = need.request_class
-    p_slo, p_adequate, cost_usd = view.p_slo, view.p_adequate, view.cost_usd
-    useful = p_slo * p_adequate
-    if request_class.goal is _COST:
-        useful += SERVING_IN_TIME * p_slo
-    floor = 0.0
+def utilities(views: Sequence[DeploymentView], need: Need) -> list[Candidate]:
+    """The standard score of each."""
+    request_class, usd_price = need.request_class, need.usd_price
+    is_cheapest, ratio, floor_price = request_class.goal is _COST, 0.0, 0.0
     if request_class.floor is not None:
-        floor = need.floor_price * (p_adequate - request_class.floor.ratio)
-    cost = need.usd_price * cost_usd
-    capacity = 0.0 if need.unlimited else need.dearness * view.capacity_price + need.usd_price * view.bid_usd
-    terms = Terms(
-        p_slo,
-        p_adequate,
-        view.ttft_s,
-        view.tpot_s,
-        view.e2e_s,
-        view.output_tokens,
-        cost_usd,
-        useful,
-        floor,
-        cost,
-        capacity,
-        0.0,
-        view.p_adequate_low,
-        view.cached_tokens,
-    )
-    return Candidate(view.deployment.name, useful + floor - cost - capacity, terms, 0.0, view.spread, view.fallen)
+        ratio, floor_price = request_class.floor.ratio, need.floor_price
+    dearness, bid_price = (0.0, 0.0) if need.unlimited else (need.dearness, usd_price)
+    candidates: list[Candidate] = []
+    for view in views:
+        p_slo, p_adequate, cost_usd = view.p_slo, view.p_adequate, view.cost_usd
+        useful = p_slo * p_adequate
+        if is_cheapest:
+            useful += SERVING_IN_TIME * p_slo
+        floor = floor_price * (p_adequate - ratio)
+        cost = usd_price * cost_usd
+        capacity = dearness * view.capacity_price + bid_price * view.bid_usd
+        terms = Terms(
+            p_slo,
+            p_adequate,
+            view.ttft_s,
+            view.tpot_s,
+            view.e2e_s,
+            view.output_tokens,
+            cost_usd,
+            useful,
+            floor,
+            cost,
+            capacity,
+            0.0,
+            view.p_adequate_low,
+            view.cached_tokens,
+        )
+        score = useful + floor - cost - capacity
+        candidates.append(Candidate(view.deployment.name, score, terms, 0.0, view.spread, view.fallen))
+    return candidates
+
+
+def utility(view: DeploymentView, need: Need) -> Candidate:
+    """The standard score of one."""
+    return utilities((view,), need)[0]

@@ -15,9 +15,10 @@ from router.control.limits.aimd import AimdLimit
 from router.control.limits.fixed import FixedLimit
 from router.control.limits.gradient import GradientLimit
 from router.control.limits.protocol import Limit, Sight
+from router.control.limits.room.late import FirstToken, Room
+from router.control.limits.room.tokens import TokenLimit
 from router.control.limits.stand import Stand
 from router.control.limits.step_model import StepModelLimit
-from router.control.limits.tokens import TokenLimit
 from router.domain.deployment import LimitKind
 
 KINDS: Mapping[LimitKind, Callable[[Stand], Limit]] = {
@@ -36,9 +37,11 @@ __all__ = [
     "COLD",
     "KINDS",
     "AimdLimit",
+    "FirstToken",
     "FixedLimit",
     "GradientLimit",
     "Limit",
+    "Room",
     "Sight",
     "Stand",
     "StepModelLimit",

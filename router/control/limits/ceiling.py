@@ -23,7 +23,7 @@ is not refused for its number."""
 class Ceiling:
     """The most that is tried, in calls or in tokens; infinite until something was refused."""
 
-    __slots__ = ("_at", "_beaten", "_began", "_first", "_tried_s")
+    __slots__ = ("_at", "_beaten", "_began", "_first", "_tried_s", "value")
 
     def __init__(self) -> None:
         self._at = math.inf
@@ -31,13 +31,8 @@ class Ceiling:
         self._began = -math.inf
         self._tried_s = 0.0
         self._beaten: float | None = None
-
-    @property
-    def value(self) -> float:
-        """As of the last heartbeat."""
-        if self._at == math.inf:
-            return math.inf
-        return self._at + max(0.1 * self._at, 1.0) * (self._tried_s / _SCALE_S) ** 3
+        self.value = math.inf
+        """As of the last heartbeat or refusal."""
 
     def on_refused(self, used: float, *, now: float) -> None:
         """More than `used` was too much."""
@@ -45,10 +40,20 @@ class Ceiling:
             self._began, self._first = now, min(used, self.value)
         self._at = max(min(_UNDER * used, self._at), 0.5 * self._first)
         self._tried_s = 0.0
+        self._rise()
+
+    def on_full(self, held: float) -> None:
+        """It was seen to hold `held`, and no more."""
+        self._at, self._tried_s = held, 0.0
+        self._rise()
 
     def beat(self, used: float, *, now: float) -> None:
         """Time spent at the ceiling without a refusal lifts it."""
         since_s = 0.0 if self._beaten is None else now - self._beaten
         if self._at < math.inf and since_s <= _UNWATCHED_S and used >= _REACHED * self.value:
             self._tried_s += since_s
+            self._rise()
         self._beaten = now
+
+    def _rise(self) -> None:
+        self.value = self._at + max(0.1 * self._at, 1.0) * (self._tried_s / _SCALE_S) ** 3

@@ -19,7 +19,7 @@ from math import exp
 
 from router.core.fleet import Member
 from router.core.ticket import Kept, Ticket
-from router.core.views import Viewer
+from router.core.views import Viewer, aim_of
 from router.core.weigher import Weigher
 from router.domain.control.capacity import LaneChanged
 from router.domain.decision import Candidate, Exclusion
@@ -110,15 +110,15 @@ class Patience:
     def leave_s(self, ticket: Ticket, due: float, *, now: float) -> float | None:
         """In how many seconds a request that waits for its batch should be called elsewhere to be there when it is due,
         probably; `None` where nobody else would make it."""
-        members = self._weigher.scope(ticket)[0]
+        members = self._weigher.scope(ticket).members
         if len(members) == 1:
             return None
-        latest = now
+        latest, aim = now, aim_of(ticket, now)
         for member in members:
             name, lane = member.deployment.name, member.deployment.lane
             if lane is Lane.BATCH or name in ticket.tried:
                 continue
-            view = self._viewer.view(member, ticket, now=now)
+            view = self._viewer.view(member, ticket, aim)
             if not view.blocked:
                 latest = max(latest, due - view.e2e_s * exp(_PROBABLY * member.spread.e2e_log_sigma))
         return latest - now if latest > now else None
@@ -150,8 +150,8 @@ class Patience:
         now: float,
     ) -> tuple[str | None, float]:
         """The lane, as good and not to be had now, that would save most, and how many dollars."""
-        members = self._members(ticket)
-        there = [self._viewer.view(members[e.deployment], ticket, now=now) for e in excluded if e.code in _FULL]
+        members, aim = self._members(ticket), aim_of(ticket, now)
+        there = [self._viewer.view(members[e.deployment], ticket, aim) for e in excluded if e.code in _FULL]
         there += [v for v in views if v.bid_usd > 0.0 and v is not best]
         lane, most = None, 0.0
         for view in there:
@@ -161,4 +161,4 @@ class Patience:
         return lane, most
 
     def _members(self, ticket: Ticket) -> dict[str, Member]:
-        return {m.deployment.name: m for m in self._weigher.scope(ticket)[0]}
+        return {m.deployment.name: m for m in self._weigher.scope(ticket).members}

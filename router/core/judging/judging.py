@@ -13,7 +13,7 @@ from router.core.ledger import Permit
 from router.core.rollouts.placed import Placed
 from router.core.spending.spending import Spending
 from router.core.ticket import Ticket
-from router.core.views import Viewer
+from router.core.views import Viewer, aim_of
 from router.domain.decision import DecisionId
 from router.domain.deployment import Deployment
 from router.domain.outcome import Attempt, AttemptId
@@ -100,7 +100,7 @@ class Judging:
         ticket = _ticket(drawn, asking, now)
         why = ""
         for member in sorted(able, key=lambda m: m.saturation_ratio(now=now)):
-            view = self._viewer.view(member, ticket, now=now)
+            view = self._viewer.view(member, ticket, aim_of(ticket, now))
             why = self._bar(view, asking)
             if not why:
                 return self._opened(drawn, ticket, member, view, now) or "over_budget"

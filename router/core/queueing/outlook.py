@@ -6,7 +6,7 @@ from math import exp, inf
 
 from router.core.fleet import Member
 from router.core.ticket import Ticket
-from router.core.views import Viewer
+from router.core.views import Viewer, aim_of
 from router.core.weigher import Weigher
 from router.domain.view import DeploymentView
 
@@ -27,11 +27,11 @@ class Outlook:
         objectives = ticket.request_class.objectives
         if objectives.ttft is None and objectives.e2e is None and ticket.aim is None:
             return inf
-        latest = -inf
-        for member in self._weigher.scope(ticket)[0]:
+        latest, aim = -inf, aim_of(ticket, now)
+        for member in self._weigher.scope(ticket).members:
             if member.deployment.name in ticket.tried:
                 continue
-            view = self._viewer.view(member, ticket, now=now)
+            view = self._viewer.view(member, ticket, aim)
             if view.blocked:
                 return inf
             latest = max(latest, _latest(member, view, ticket))

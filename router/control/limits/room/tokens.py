@@ -1,9 +1,10 @@
 """How many tokens may a deployment hold at once, contexts and waiting prompts together?
 
 A server keeps the context of every sequence in memory (the KV cache); calls differ in length, so a number of calls says
-little of it. The bound is what the operator wrote, or is learned from the two signs of a full memory: a refusal with
-fewer calls in flight than it has taken before but more tokens than ever, and calls that stand still for many gaps while
-others go on, which is what a server does that puts sequences off (vLLM calls it preemption).
+little of it. The bound is what the operator wrote, or is learned from the signs of a full memory: a refusal with fewer
+calls in flight than it has taken before but more tokens than ever; calls that stand still for many gaps while others go
+on, which is what a server does that puts sequences off (vLLM calls it preemption); prompts that are let in late
+(`late`). A server that tells the used share of its memory needs to give none of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from router.stats.ewma import Ewma
 
 _MOST, _FEWER = 0.9, 0.8
 """Of the most tokens, and of the most calls, that it has taken."""
+_LEAST_TOLD, _TOLD_SHARE = 0.3, 0.1
+"""A used share that is worth reading, and how far one reading moves what is known."""
+_WORTH_TELLING = 0.05
 _FORGET = 0.9995
 """What is left of either after a heartbeat without as many: half after about two minutes."""
 _STALL_TIMES, _STALL_S = 8.0, 1.0
@@ -37,7 +41,9 @@ class TokenLimit:
         "_most_tokens",
         "_others",
         "_owed",
+        "_said",
         "_stalled",
+        "_told",
         "_usual",
         "is_advice",
         "stated",
@@ -51,16 +57,23 @@ class TokenLimit:
         self._usual: Ewma | None = None
         self._stalled: float | None = None
         self._others = 0
+        self._told: float | None = None
+        """Size of the server's memory by its telemetry, in tokens of ours."""
+        self._said: float | None = stated
         self._owed: LimitUpdate | None = None
 
     @property
     def value(self) -> float | None:
         """Tokens that may be held: where it is only advised, what is stated."""
-        return self.stated if self.is_advice else self._learned
+        if self.is_advice or (self._told is None and self._ceiling.value == math.inf):
+            return self.stated
+        return self._learned
 
     @property
     def _learned(self) -> float | None:
         learned = self._ceiling.value
+        if self._told is not None:
+            learned = min(learned, self._told)
         if math.isinf(learned):
             return self.stated
         return learned if self.stated is None else min(learned, self.stated)
@@ -96,11 +109,32 @@ class TokenLimit:
         if is_again and self._is_full(tokens):
             self._cut(tokens, "calls stood still", now=now)
 
+    def on_full(self, held: float) -> None:
+        """The server was seen to hold so many tokens, and no more."""
+        self._ceiling.on_full(held)
+        self._tell_move(held, "full")
+
+    def tell(self, held: float, used_ratio: float) -> None:
+        """Telemetry as of when `held` tokens of ours, and nobody else's, took up this share of the server's memory."""
+        if used_ratio < _LEAST_TOLD:
+            return
+        size = held / used_ratio
+        self._told = size if self._told is None else self._told + _TOLD_SHARE * (size - self._told)
+        self._tell_move(size, "telemetry")
+
+    def _tell_move(self, seen: float, reason: str) -> None:
+        after = self._learned or 0.0
+        if self._said is None or abs(after - self._said) > _WORTH_TELLING * self._said:
+            self._say(seen if self._said is None else self._said, reason)
+
     def _is_full(self, tokens: float) -> bool:
         return tokens > 0.0 and tokens >= _MOST * self._most_tokens
 
     def _cut(self, tokens: float, reason: str, *, now: float) -> None:
         old = self._learned
         self._ceiling.on_refused(tokens, now=now)
-        before, after = tokens if old is None else old, self._learned or 0.0
-        self._owed = LimitUpdate(self._deployment, TOKENS, before, after, reason, self.is_advice)
+        self._say(tokens if old is None else old, reason)
+
+    def _say(self, before: float, reason: str) -> None:
+        self._said = self._learned or 0.0
+        self._owed = LimitUpdate(self._deployment, TOKENS, before, self._said, reason, self.is_advice)
