@@ -23,9 +23,11 @@ from router.domain.errors import (
     Overloaded,
     ProtocolError,
     Refused,
+    Said,
     Throttled,
     TimedOut,
     Unreachable,
+    named,
 )
 
 BY_CODE: dict[str, type[BackendError]] = {
@@ -75,9 +77,11 @@ _FORBIDDEN = "backend_forbidden"
 _NOT_THERE = re.compile(
     r"The provided model identifier is invalid|Invocation of model ID \S+ with on-demand throughput isn"
     r"|Endpoint \S+ of account \d+ not found"
+    r"|(?:Variant|Inference Component) .*(?:not found|is required)"
 )
 """How services say in a validation error that there is no such model, that only an inference profile of it may be
-called, or that the account has no such endpoint. What a sender wrote stands further on, where it is quoted."""
+called, or that the account has no such endpoint, or the endpoint no such variant or component. What a sender wrote
+stands further on, where it is quoted."""
 _TOO_LONG = (
     "too long",
     "too many input tokens",
@@ -92,6 +96,19 @@ _TOO_LONG = (
 
 def backend_error(error: Exception, *, begun: bool = False, service: str = "Bedrock") -> BackendError:
     """The router's error for anything that the SDK raises during a call, before or after its answer has `begun`."""
+    found = _found(error, begun, service)
+    found.said = _said(error)
+    return found
+
+
+def _said(error: Exception) -> Said:
+    if not isinstance(error, ClientError):
+        return named(None, type(error).__name__)
+    meta: Any = error.response.get("ResponseMetadata", {})
+    return named(meta.get("HTTPStatusCode"), error.response.get("Error", {}).get("Code"), meta.get("RequestId"))
+
+
+def _found(error: Exception, begun: bool, service: str) -> BackendError:
     if isinstance(error, ClientError):
         return _answered(error)
     if isinstance(error, ConnectTimeoutError):

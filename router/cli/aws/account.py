@@ -38,6 +38,8 @@ def asked(
     """What a service of AWS answers; its errors as a `RouterError` that says what to do."""
     from botocore.exceptions import BotoCoreError, ClientError
 
+    if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+        raise RouterError(f"--endpoint-url {endpoint}: write an address such as http://127.0.0.1:8700")
     try:
         return asyncio.run(_asked(service, ask, region=region, role=role, endpoint=endpoint))
     except ClientError as error:

@@ -21,6 +21,7 @@ from router.domain.aws.geography import without_geography
 from router.domain.deployment import Deployment, Kind
 from router.domain.errors import RouterError
 from router.runtime.reload import load_directory
+from router.settings import load_settings
 from router.sim.capacity.changes import Changes, changes
 from router.sim.capacity.offers import Commitment
 from router.sim.capacity.plan import Plan
@@ -46,9 +47,9 @@ def apply(
     model_id: Annotated[
         str | None, typer.Option(help="Model that Bedrock sells; absent: that of the policy's deployment on demand.")
     ] = None,
-    policies: Annotated[Path, typer.Option(help="Policy directory, where the model id is looked up.")] = Path(
-        "policies"
-    ),
+    policies: Annotated[
+        Path | None, typer.Option(help="Where the model id is looked up; else ROUTER_POLICIES or ./policies.")
+    ] = None,
     max_age_days: Annotated[int, typer.Option(min=0, help="Refuse a plan that is older.")] = 14,
     poll_seconds: Annotated[float, typer.Option(min=0.05, help="How often to look while units are created.")] = 10.0,
     region: a.Region = None,
@@ -70,7 +71,7 @@ def apply(
     found, text = read_file(plan)
     _check(plan, found, max_age_days, commitment or [], today=datetime.now(UTC).date())
     place = _Place(region or found.region, role, endpoint_url)
-    model = model_id or _model_of(found, policies)
+    model = model_id or _model_of(found, policies or load_settings().policies)
     there: list[Provisioned] = place.ask(list_provisioned)
     at = datetime.now(ZoneInfo(found.timezone))
     todo = changes(found, hashlib.sha256(text.encode()).hexdigest(), model, there, at=at)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from msgspec import Struct
@@ -11,6 +12,8 @@ from msgspec import Struct
 from router.domain.deployment import Deployment, Kind, Lane, Price, TokenQuota
 from router.domain.errors import PolicyError, RouterError
 from router.policy.compile import compile_policy
+from router.policy.prices.book import PriceBook, price_book
+from router.policy.prices.listed import plain
 from router.policy.written import read
 from router.runtime.reload.price_files import price_files
 from router.runtime.reload.reading import read_directory
@@ -48,11 +51,11 @@ class Priced(Struct, frozen=True):
 
 
 class _Fleet(Struct, frozen=True):
-    """The policy's deployments, and prices of models that may have none."""
+    """The policy's deployments, and its price lists: of models that it may have no deployment of."""
 
     where: Path
     deployments: Sequence[Deployment]
-    prices: dict[str, Price]
+    prices: PriceBook
 
 
 def priced(options: Options) -> Priced:
@@ -107,13 +110,9 @@ def _fleet(policies: Path | None) -> _Fleet:
             raise
         message = f"no policy directory {where} here: name one with --policies, or give all of"
         raise RouterError(f"{message} {_UNIT}, {_HOURLY}, {_ON_DEMAND}") from None
-    prices = {
-        model: Price(price.input, price.output)
-        for source in read(documents).sources
-        if source.document.prices is not None
-        for model, price in source.document.prices.models.items()
-    }
-    return _Fleet(where, compile_policy(documents, price_files=price_files(documents)).deployments, prices)
+    files = price_files(documents)
+    deployments = compile_policy(documents, price_files=files).deployments
+    return _Fleet(where, deployments, price_book(read(documents).sources, files, []))
 
 
 def _provisioned(fleet: _Fleet, options: Options, *, needed: bool) -> Deployment | None:
@@ -159,13 +158,22 @@ def _each(total: float, options: Options) -> float:
 
 def _on_demand(fleet: _Fleet, model: str | None) -> Price:
     """Of the cheapest deployment that sells this model's tokens, those of lanes that are cheap because they are slow
-    only where there is no other; else of the policy's price list."""
+    only where there is no other; else of the price lists: the policy's own, its file, what is shipped for Bedrock."""
     if model is None:
         raise RouterError(f"whose on-demand price? Name the model with --model, or give {_ON_DEMAND}")
     there = [d for d in fleet.deployments if d.model == model and d.kind is not Kind.PROVISIONED]
     sold = [d.price for d in there if d.lane is Lane.DEFAULT] or [d.price for d in there]
     if sold:
         return min(sold, key=lambda price: price.input_usd_per_mtok + price.output_usd_per_mtok)
-    if model not in fleet.prices:
-        raise RouterError(f"{fleet.where}: no on-demand price of {model}: give {_ON_DEMAND} (USD per million tokens)")
-    return fleet.prices[model]
+    row = fleet.prices.on_bedrock(model)
+    if row is None:
+        raise RouterError(
+            f"{fleet.where}: no on-demand price of {model}{_meant(model, fleet.prices)}: give {_ON_DEMAND} (USD per "
+            "million tokens)"
+        )
+    return row.rates[Lane.DEFAULT].price(row.source)
+
+
+def _meant(model: str, prices: PriceBook) -> str:
+    near = get_close_matches(plain(model), [n for n in prices.names() if prices.on_bedrock(n)], n=3, cutoff=0.6)
+    return f"; there is one of {', '.join(near)}" if near else ""

@@ -21,6 +21,7 @@ from router.learning.variants.predict import Prediction, Verdict, predict
 from router.policy.policy import Policy
 from router.routing.filters import serves
 from router.runtime.reload import load_directory
+from router.settings import load_settings
 
 
 class Promise(Struct, frozen=True):
@@ -58,7 +59,7 @@ class Advice(Struct, frozen=True):
 def advise(
     *,
     deployment: Annotated[str, typer.Option(help="Deployment of the policy that may be too slow.")],
-    policies: Annotated[Path, typer.Option(help="Policy directory.")] = Path("policies"),
+    policies: Annotated[Path | None, typer.Option(help="Policy directory; else ROUTER_POLICIES or ./policies.")] = None,
     log: Annotated[
         Path | None, typer.Option(help="Decision log to measure by: the daemon's state directory, or a file of it.")
     ] = None,
@@ -78,12 +79,13 @@ def advise(
 
         router catalog advise --deployment llama --jumpstart-model meta-textgeneration-llama-3-8b-instruct
     """
-    policy = load_directory(policies)
+    where = policies or load_settings().policies
+    policy = load_directory(where)
     found = _deployment(policy, deployment)
     entry = _entry(found, jumpstart_model)
     promises = tuple(_promises(policy, found))
     if not promises:
-        raise RouterError(f"{policies}: no class that `{deployment}` may serve has a latency objective to keep")
+        raise RouterError(f"{where}: no class that `{deployment}` may serve has a latency objective to keep")
     begun = start(found, log)
     options = tuple(_options(policy, found, entry, promises, begun))
     Console().print(advice_view(Advice(found, entry, begun, promises, options)))

@@ -19,7 +19,9 @@ learned = typer.Typer(
 * **Carry**: `router learned export --out learned.json`, `router learned import learned.json`
 
 All of them ask the running router at `--url`, by default the one on this machine; with `--state DIR` they work on the
-state directory of a router that does not run.
+state directory of a router that does not run. The running router wants an operator's key, one of those in its
+ROUTER_HTTP__ADMIN_KEYS: give it with `--key` or in ROUTER_ADMIN_KEY. One that has no keys at all and listens on
+loopback asks for none.
 """,
 )
 

@@ -31,7 +31,13 @@ _WRITES_EVERY_S = 45.0
 
 Url = Annotated[str | None, typer.Option(help=f"Address of a running router; {DEFAULT_URL} unless --state is given.")]
 State = Annotated[Path | None, typer.Option(help="State directory of a router that does not run.")]
-Key = Annotated[str | None, typer.Option(envvar="ROUTER_API_KEY", help="Key, where the running router asks for one.")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        envvar=["ROUTER_ADMIN_KEY", "ROUTER_API_KEY"],
+        help="An operator's key, one of the running router's ROUTER_HTTP__ADMIN_KEYS, where it asks for one.",
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="With --state: even if a router seems to run on it.")]
 Models = Annotated[list[str] | None, typer.Option("--model", help="Only of this model or deployment; repeatable.")]
 Classes = Annotated[list[str] | None, typer.Option("--class", help="Only of this request class; repeatable.")]
@@ -202,7 +208,7 @@ def _query(choice: Choice) -> str:
 
 def _reason(error: HTTPError) -> str:
     if error.code == 401:
-        return "it asks for a key: give it with --key or in ROUTER_API_KEY"
+        return "it asks for a key: give one of its ROUTER_HTTP__ADMIN_KEYS with --key or in ROUTER_ADMIN_KEY"
     try:
         told = json.decode(error.read(), type=dict[str, dict[str, object]])
         return str(told["error"]["message"])

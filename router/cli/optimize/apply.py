@@ -19,13 +19,14 @@ from router.cli.report.write import save
 from router.domain.errors import RouterError
 from router.policy.policy import Policy
 from router.runtime.reload import load_directory
+from router.settings import load_settings
 
 
 def apply(
     plan: Annotated[Path, typer.Argument(metavar="PLAN", help="File that `router optimize plan` wrote.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody can be asked.")] = False,
-    policies: Annotated[Path, typer.Option(help="Policy directory.")] = Path("policies"),
+    policies: Annotated[Path | None, typer.Option(help="Policy directory; else ROUTER_POLICIES or ./policies.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="File for the variant's policy; absent: beside the plan, named after it.")
     ] = None,
@@ -47,7 +48,7 @@ def apply(
         router optimize apply plan.yaml --yes --out policies/fleet/llama-awq.yaml
     """
     found = _read(plan)
-    policy = load_directory(policies)
+    policy = load_directory(policies or load_settings().policies)
     base_of(policy, found.deployment)
     target = out or plan.parent / f"{optimized_name(found)}.yaml"
     _show(found)

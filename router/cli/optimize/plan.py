@@ -14,8 +14,9 @@ from router.cli.optimize.fragment import base_of, optimized_name
 from router.cli.report.write import save, today
 from router.domain.deployment import Deployment
 from router.domain.errors import RouterError
-from router.learning.variants.effects import Kind
+from router.learning.variants.effects import Kind, is_done
 from router.runtime.reload import load_directory
+from router.settings import load_settings
 
 
 def plan(
@@ -36,7 +37,7 @@ def plan(
         str | None, typer.Option(help="s3://bucket/folder/ of prompts for the draft of speculative decoding.")
     ] = None,
     accept_eula: Annotated[bool, typer.Option("--accept-eula", help="The model's licence was read.")] = False,
-    policies: Annotated[Path, typer.Option(help="Policy directory.")] = Path("policies"),
+    policies: Annotated[Path | None, typer.Option(help="Policy directory; else ROUTER_POLICIES or ./policies.")] = None,
 ) -> None:
     """Write the plan of an optimisation job. Nothing is submitted.
 
@@ -50,7 +51,9 @@ def plan(
     """
     if not out.parent.is_dir():
         raise RouterError(f"{out}: there is no directory {out.parent}")
-    base = base_of(load_directory(policies), deployment)
+    base = base_of(load_directory(policies or load_settings().policies), deployment)
+    if is_done(technique, base.optimizations):
+        raise RouterError(f"`{deployment}` has its {technique} already: name the deployment that it derives from")
     given = _pairs(environment or ())
     found = _checked(
         base,

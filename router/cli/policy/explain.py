@@ -143,7 +143,7 @@ def _asked(decision_id: str, settings: Settings, url: str) -> Logged:
     page = f"{url.rstrip('/')}/v1/decisions/{quote(decision_id, safe='')}"
     if not page.startswith(("http://", "https://")):
         raise RequestError(f"--url {url}: write http://HOST:PORT")
-    keys = settings.http.api_keys
+    keys = settings.http.admin_keys or settings.http.api_keys
     headers = {"authorization": f"Bearer {keys[0].get_secret_value()}"} if keys else {}
     try:
         with urlopen(HttpRequest(page, headers=headers), timeout=_ANSWER_WITHIN_S) as answer:  # noqa: S310

@@ -25,7 +25,11 @@ def status(
     *,
     url: Annotated[str, typer.Option(help="Address of the running router.")] = "http://127.0.0.1:8080",
     key: Annotated[
-        str | None, typer.Option(envvar="ROUTER_API_KEY", help="Key, where the router asks for one.")
+        str | None,
+        typer.Option(
+            envvar=["ROUTER_ADMIN_KEY", "ROUTER_API_KEY"],
+            help="Key, where the router asks for one: an operator's, where it has ROUTER_HTTP__ADMIN_KEYS.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As the router tells it.")] = False,
 ) -> None:
@@ -55,7 +59,8 @@ def _fetch(url: str, key: str | None) -> bytes:
             page: bytes = response.read()
             return page
     except HTTPError as error:
-        raise RouterError(f"{url} answered {error.code} {error.reason}") from None
+        hint = ": give an operator's key with --key or in ROUTER_ADMIN_KEY" if error.code in (401, 403) else ""
+        raise RouterError(f"{url} answered {error.code} {error.reason}{hint}") from None
     except (URLError, OSError) as error:
         raise RouterError(f"no router answers at {url}: {getattr(error, 'reason', error)}") from None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from router.doubles.aws.call import Call
 
@@ -131,6 +132,13 @@ class Model(ModelTerms, frozen=True):
     def answer(self, call: Call) -> Answer:
         """What it says to this call."""
         return said(self.says, self.answer_tokens, call)
+
+
+def cut(answer: Answer, limit: int) -> Answer:
+    """What of an answer is said where it may have so many tokens."""
+    if limit >= len(answer.pieces):
+        return answer
+    return replace(answer, pieces=answer.pieces[:limit], tools=(), stop_reason="max_tokens", output_tokens=None)
 
 
 class PromptRouter(Struct, frozen=True, forbid_unknown_fields=True):

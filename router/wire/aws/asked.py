@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
+
 from router.domain.aws.terms import AwsTerms, Latency
 from router.domain.deployment import Lane
 from router.domain.outcome import Attempt
@@ -52,6 +54,7 @@ def invoke_members(attempt: Attempt) -> Json:
     """Further arguments of InvokeModel and InvokeModelWithResponseStream."""
     terms, lane = terms_of(attempt), attempt.deployment.lane
     members: Json = {"contentType": "application/json", "accept": "application/json"}
+    members["requestMetadata"] = msgspec.json.encode(_names(attempt)).decode()
     if terms.latency is Latency.OPTIMIZED:
         members["performanceConfigLatency"] = terms.latency.value
     if lane in TIERS:

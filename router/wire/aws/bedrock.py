@@ -18,6 +18,7 @@ from msgspec import Raw, Struct
 
 from router.domain.errors import Refused
 from router.domain.outcome import Attempt
+from router.wire.aws.stops import sent_stops
 from router.wire.aws.top_k import sent_top_k
 from router.wire.openai.request import ChatBody, Message, Part, Tool, ToolCall
 
@@ -205,12 +206,11 @@ def _spread(body: ChatBody, attempt: Attempt) -> tuple[float | None, float | Non
 def _inference_config(body: ChatBody, attempt: Attempt) -> Json:
     """The sender's parameters, then the class's. Without `maxTokens` Bedrock reserves the model's most."""
     temperature, top_p = _spread(body, attempt)
-    stop = [body.stop] if isinstance(body.stop, str) else body.stop
     config: Json = {
         "maxTokens": body.output_limit or attempt.max_tokens,
         "temperature": None if temperature is None else min(temperature, _MAX_TEMPERATURE),
         "topP": top_p,
-        "stopSequences": stop or None,
+        "stopSequences": sent_stops(body) or None,
     }
     return {name: value for name, value in config.items() if value is not None}
 

@@ -21,8 +21,10 @@ _FINISH_REASONS = {
     "model_context_window_exceeded": "length",
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
+    "refusal": "content_filter",
 }
-"""Converse's `stopReason` as `finish_reason`; `end_turn`, `stop_sequence` and unknown reasons are `stop`."""
+"""Converse's `stopReason` as `finish_reason`; `end_turn`, `stop_sequence` and unknown reasons are `stop`. Claude's own
+body says `refusal` where Anthropic's classifiers ended the answer."""
 _ONE_TOKEN_CHARS = 20
 """A piece up to this long is taken for one token, until the usage comes."""
 _MISSHAPEN = (LookupError, TypeError, AttributeError, ValueError)

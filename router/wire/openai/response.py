@@ -8,7 +8,7 @@ from math import ceil
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from router.domain.errors import BackendError, Overloaded, ProtocolError, Refused, Throttled, TimedOut
+from router.domain.errors import BackendError, Overloaded, ProtocolError, Refused, Throttled, TimedOut, named
 from router.domain.outcome import Delta, Usage
 from router.wire.openai.request import CHARS_PER_TOKEN, ToolCall
 
@@ -123,8 +123,13 @@ def error_of(error: bytes) -> BackendError:
     said = f"{body.code or ''} {body.type or ''}".lower()
     for words, kind in _ERROR_KINDS:
         if any(word in said for word in words):
-            return kind(message, param=body.param)
-    return BackendError(message)
+            return _named(kind(message, param=body.param), body)
+    return _named(BackendError(message), body)
+
+
+def _named(error: BackendError, body: _ErrorBody) -> BackendError:
+    error.said = named(None, body.code or body.type)
+    return error
 
 
 _ERROR_KINDS: tuple[tuple[tuple[str, ...], type[BackendError]], ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import yaml
@@ -21,6 +21,7 @@ _WORDS = re.compile(r"\s*\S+\s*")
 
 
 class _Model(ModelTerms, frozen=True, forbid_unknown_fields=True):
+    family: Literal["anthropic", "llama", "mistral", "titan", "nova", "openai"] | None = None
     text: str | None = None
     """What it says to everything; else `answer_tokens` made-up words."""
 
@@ -34,7 +35,7 @@ class _Variant(Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Endpoint(Struct, frozen=True, forbid_unknown_fields=True):
     name: str
-    payload: str = "openai"
+    payload: Literal["openai", "tgi", "jumpstart"] = "openai"
     variants: tuple[_Variant, ...] = (_Variant(),)
 
 
@@ -64,6 +65,10 @@ def read_world(file: Path) -> World:
         config = msgspec.convert(written or {}, _Config)
     except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
         raise SettingsError(f"{file}: {error}") from None
+    wrong = [name for name in (*config.profiles, *config.prompt_routers) if not name.startswith("arn:")]
+    if wrong:
+        message = "a profile or prompt router is named by its ARN; an id over regions, such as us.MODEL, needs no line"
+        raise SettingsError(f"{file}: {wrong[0]}: {message}")
     world = world_of_any_model()
     world.models = {model.id: _model(model) for model in config.models}
     world.provisioned = {one.arn: one for one in config.provisioned}

@@ -89,9 +89,10 @@ def write_event(stream: Shape, name: str, members: Json) -> bytes:
 
 def write_exception(stream: Shape, error: AwsError) -> bytes:
     """An error in a stream: a member of the stream if the model knows it, else a plain error message."""
-    body = msgspec.json.encode({"message": error.message, **error.fields})
     for name, member in stream.members.items():
         if error.code in {name, member.name}:
+            said = next((one for one in member.members if one.lower() == "message"), "message")
+            body = msgspec.json.encode({said: error.message, **error.fields})
             headers = {":exception-type": name, ":content-type": "application/json", ":message-type": "exception"}
             return event_stream.frame(headers, body)
     return event_stream.frame(

@@ -37,7 +37,7 @@ async def answer_events(serving: Serving) -> AsyncGenerator[Event, None]:
     """The events of a ConverseStream response. However it ends, the call is settled and billed."""
     try:
         yield "messageStart", {"role": "assistant"}
-        blocks = _block_events(serving)
+        blocks = block_events(serving)
         deltas = [piece for piece in blocks if piece[0] == "contentBlockDelta"]
         timed = serving.pieces(deltas)
         for piece in blocks:
@@ -50,7 +50,8 @@ async def answer_events(serving: Serving) -> AsyncGenerator[Event, None]:
         serving.close()
 
 
-def _block_events(serving: Serving) -> list[Event]:
+def block_events(serving: Serving) -> list[Event]:
+    """The events between the message's start and its stop."""
     answer = serving.answer
     events: list[Event] = []
     index = 0

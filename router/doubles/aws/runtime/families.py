@@ -6,13 +6,14 @@ Sources: AWS, "Inference request parameters and response fields for foundation m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
 from router.doubles.aws.call import AwsError, Json
 from router.doubles.aws.models import Answer, Model
-from router.doubles.aws.runtime.converse import usage, whole_content
+from router.doubles.aws.runtime import anthropic
+from router.doubles.aws.runtime.converse import block_events, usage, whole_content
 from router.doubles.aws.runtime.prompt import Prompt, read_prompt
 from router.doubles.aws.runtime.serving import Serving
 
@@ -26,13 +27,13 @@ _NAMES = (
 
 
 class Family(Struct, frozen=True):
-    """`limit` is where a body says the most tokens it wants, `needs` what it must have; `piece` and `last` give the
-    chunks of a stream, `first` those before any text."""
+    """`limit` is where a body says the most tokens it wants, `needs` what it must have; `first`, `blocks` and `last`
+    give the chunks of a stream, each of the `blocks` with whether it is a piece of the answer."""
 
     limit: tuple[str, ...]
     needs: str
     whole: Callable[[Serving], Json]
-    piece: Callable[[Serving, str, int], Json]
+    blocks: Callable[[Serving], Iterator[tuple[bool, Json]]]
     first: Callable[[Serving], Sequence[Json]] = lambda _: ()
     last: Callable[[Serving], Sequence[Json]] = lambda _: ()
 
@@ -76,61 +77,17 @@ def chunk_metrics(serving: Serving, first_ms: int) -> Json:
     return {"amazon-bedrock-invocationMetrics": metrics}
 
 
+def _texts(piece: Callable[[Serving, str, int], Json]) -> Callable[[Serving], Iterator[tuple[bool, Json]]]:
+    """Of a family that says nothing but text, a chunk a piece."""
+    return lambda serving: ((True, piece(serving, text, i)) for i, text in enumerate(serving.answer.pieces))
+
+
 def _text(answer: Answer) -> str:
     return "".join(answer.pieces)
 
 
 def _stopped(serving: Serving, cut: str, done: str) -> str:
     return cut if serving.answer.stop_reason == "max_tokens" else done
-
-
-def _anthropic_usage(serving: Serving, output: int) -> Json:
-    split = serving.split
-    return {
-        "input_tokens": split.fresh,
-        "cache_creation_input_tokens": split.written,
-        "cache_read_input_tokens": split.read,
-        "output_tokens": output,
-    }
-
-
-def _anthropic(serving: Serving) -> Json:
-    return {
-        "id": "msg_bdrk_double",
-        "type": "message",
-        "role": "assistant",
-        "model": serving.place.model.id,
-        "content": [
-            {"type": "text", "text": block["text"]}
-            if "text" in block
-            else {
-                "type": "tool_use",
-                "id": block["toolUse"]["toolUseId"],
-                "name": block["toolUse"]["name"],
-                "input": block["toolUse"]["input"],
-            }
-            for block in whole_content(serving)
-            if "reasoningContent" not in block
-        ],
-        "stop_reason": serving.answer.stop_reason,
-        "stop_sequence": None,
-        "usage": _anthropic_usage(serving, serving.made),
-    }
-
-
-def _anthropic_first(serving: Serving) -> Sequence[Json]:
-    message = {**_anthropic(serving), "content": [], "stop_reason": None, "usage": _anthropic_usage(serving, 1)}
-    start = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
-    return ({"type": "message_start", "message": message}, start)
-
-
-def _anthropic_last(serving: Serving) -> Sequence[Json]:
-    stop = {"stop_reason": serving.answer.stop_reason, "stop_sequence": None}
-    return (
-        {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": stop, "usage": {"output_tokens": serving.made}},
-        {"type": "message_stop"},
-    )
 
 
 def _llama(serving: Serving) -> Json:
@@ -195,9 +152,12 @@ def _nova(serving: Serving) -> Json:
     return {"output": {"message": message}, "stopReason": serving.answer.stop_reason, "usage": usage(serving)}
 
 
+def _nova_blocks(serving: Serving) -> Iterator[tuple[bool, Json]]:
+    return ((name == "contentBlockDelta", {name: body}) for name, body in block_events(serving))
+
+
 def _nova_last(serving: Serving) -> Sequence[Json]:
     return (
-        {"contentBlockStop": {"contentBlockIndex": 0}},
         {"messageStop": {"stopReason": serving.answer.stop_reason}},
         {"metadata": {"usage": usage(serving), "metrics": {}, "trace": {}}},
     )
@@ -214,47 +174,59 @@ def _openai_usage(serving: Serving) -> Json:
 
 
 def _openai(serving: Serving) -> Json:
-    message = {"role": "assistant", "content": _text(serving.answer)}
-    choice = {"message": message, "finish_reason": _stopped(serving, "length", "stop")}
+    message: Json = {"role": "assistant", "content": _text(serving.answer)}
+    if serving.answer.tools:
+        message["tool_calls"] = [call for _, call in _openai_tools(serving.answer)]
+    choice = {"message": message, "finish_reason": _openai_finish(serving)}
     return {**_openai_chunk(serving, choice, "chat.completion"), "usage": _openai_usage(serving)}
 
 
-def _openai_piece(serving: Serving, text: str, index: int) -> Json:
-    delta = {"content": text} if index else {"role": "assistant", "content": text}
-    return _openai_chunk(serving, {"delta": delta, "finish_reason": None}, "chat.completion.chunk")
+def _openai_tools(answer: Answer) -> Iterator[tuple[int, Json]]:
+    for index, tool in enumerate(answer.tools):
+        called = {"name": tool.name, "arguments": "".join(tool.arguments)}
+        yield index, {"id": tool.id, "type": "function", "function": called}
+
+
+def _openai_blocks(serving: Serving) -> Iterator[tuple[bool, Json]]:
+    deltas: list[Json] = [{"content": text} for text in serving.answer.pieces]
+    deltas += [{"tool_calls": [{"index": index, **call}]} for index, call in _openai_tools(serving.answer)]
+    for index, delta in enumerate(deltas):
+        said = delta if index else {"role": "assistant", **delta}
+        yield True, _openai_chunk(serving, {"delta": said, "finish_reason": None}, "chat.completion.chunk")
+
+
+def _openai_finish(serving: Serving) -> str:
+    return "tool_calls" if serving.answer.tools else _stopped(serving, "length", "stop")
 
 
 def _openai_last(serving: Serving) -> Sequence[Json]:
-    choice = {"delta": {}, "finish_reason": _stopped(serving, "length", "stop")}
+    choice = {"delta": {}, "finish_reason": _openai_finish(serving)}
     return ({**_openai_chunk(serving, choice, "chat.completion.chunk"), "usage": _openai_usage(serving)},)
 
 
 FAMILIES: dict[str, Family] = {
     "anthropic": Family(
-        ("max_tokens",),
-        "messages",
-        _anthropic,
-        lambda _, text, __: {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}},
-        _anthropic_first,
-        _anthropic_last,
+        ("max_tokens",), "messages", anthropic.whole, anthropic.blocks, anthropic.first, anthropic.last
     ),
-    "llama": Family(("max_gen_len",), "prompt", _llama, _llama_piece, last=_llama_last),
+    "llama": Family(("max_gen_len",), "prompt", _llama, _texts(_llama_piece), last=_llama_last),
     "mistral": Family(
         ("max_tokens",),
         "prompt",
         _mistral,
-        lambda _, text, __: {"outputs": [{"text": text, "stop_reason": None}]},
+        _texts(lambda _, text, __: {"outputs": [{"text": text, "stop_reason": None}]}),
         last=_mistral_last,
     ),
-    "titan": Family(("textGenerationConfig.maxTokenCount",), "inputText", _titan, _titan_piece, last=_titan_last),
+    "titan": Family(
+        ("textGenerationConfig.maxTokenCount",), "inputText", _titan, _texts(_titan_piece), last=_titan_last
+    ),
     "nova": Family(
         ("inferenceConfig.maxTokens", "inferenceConfig.max_new_tokens"),
         "messages",
         _nova,
-        lambda _, text, __: {"contentBlockDelta": {"delta": {"text": text}, "contentBlockIndex": 0}},
+        _nova_blocks,
         lambda _: ({"messageStart": {"role": "assistant"}},),
         _nova_last,
     ),
-    "openai": Family(("max_completion_tokens", "max_tokens"), "messages", _openai, _openai_piece, last=_openai_last),
+    "openai": Family(("max_completion_tokens", "max_tokens"), "messages", _openai, _openai_blocks, last=_openai_last),
 }
 """How each family's bodies are spelled."""

@@ -100,15 +100,16 @@ async def _chunks(family: str, serving: Serving) -> AsyncGenerator[Event, None]:
     """However the stream ends, the call is settled and billed."""
     shape = FAMILIES[family]
     try:
-        pieces = [("", {"text": text}) for text in serving.answer.pieces]
-        first_ms, index = 0, 0
-        async for _, piece in serving.pieces(pieces):
-            if index == 0:
-                first_ms = serving.elapsed_ms()
-                for chunk in shape.first(serving):
-                    yield _chunk(chunk)
-            yield _chunk(shape.piece(serving, piece["text"], index))
-            index += 1
+        blocks = list(shape.blocks(serving))
+        timed = serving.pieces([("", chunk) for is_piece, chunk in blocks if is_piece])
+        first_ms = 0
+        for chunk in shape.first(serving):
+            yield _chunk(chunk)
+        for is_piece, chunk in blocks:
+            yield _chunk((await anext(timed))[1] if is_piece else chunk)
+            first_ms = first_ms or (serving.elapsed_ms() if is_piece else 0)
+        if not any(is_piece for is_piece, _ in blocks):
+            await serving.whole()
         *others, end = shape.last(serving)
         for chunk in others:
             yield _chunk(chunk)

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from router.doubles.aws.call import AwsError, Call, Event
-from router.doubles.aws.models import Answer, Bill, Guardrail, Lane, Model
+from router.doubles.aws.models import Answer, Bill, Guardrail, Lane, Model, cut
 from router.doubles.aws.runtime.cache import Split
 from router.doubles.aws.runtime.places import Place, find_place
 from router.doubles.aws.runtime.prompt import Prompt
@@ -132,7 +132,7 @@ def admit(world: World, call: Call, prompt: Prompt, asked: Asked) -> Serving:
         if isinstance(reserved, str):
             raise AwsError("ThrottlingException", reserved)
         held = reserved
-    answer = _cut(model.answer(call), limit)
+    answer = cut(model.answer(call), limit)
     tokens = len(answer.pieces) if answer.output_tokens is None else answer.output_tokens
     split = _split(world, call, place, prompt, answer)
     answer, blocked = _guarded(guardrail, prompt, answer)
@@ -170,20 +170,6 @@ def _split(world: World, call: Call, place: Place, prompt: Prompt, answer: Answe
         return Split(answer.cache_read_tokens or 0, answer.cache_write_tokens or 0, total)
     least = place.model.cache_min_tokens
     return world.cache.look(cache_scope(call, place), prompt.prefixes, total, least, now=world.now())
-
-
-def _cut(answer: Answer, limit: int) -> Answer:
-    if limit >= len(answer.pieces):
-        return answer
-    return Answer(
-        answer.pieces[:limit],
-        reasoning=answer.reasoning,
-        stop_reason="max_tokens",
-        input_tokens=answer.input_tokens,
-        cache_read_tokens=answer.cache_read_tokens,
-        cache_write_tokens=answer.cache_write_tokens,
-        routed_to=answer.routed_to,
-    )
 
 
 def _guardrail(world: World, name: str | None) -> Guardrail | None:

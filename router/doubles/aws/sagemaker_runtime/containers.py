@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -39,6 +40,13 @@ def read_body(payload: str, body: bytes) -> Json:
     if temperature is not None and temperature <= 0.0:
         raise model_error(422, "`temperature` must be strictly positive")
     return asked
+
+
+def limit_of(asked: Json) -> int:
+    """Most tokens that an answer may have."""
+    given = [asked.get("max_completion_tokens"), asked.get("max_tokens")]
+    given.append(asked.get("parameters", {}).get("max_new_tokens"))
+    return next((limit for limit in given if isinstance(limit, int)), sys.maxsize)
 
 
 def model_error(status: int, message: str) -> AwsError:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from router.doubles.aws.call import AwsError, Call, Event, Json
-from router.doubles.aws.models import Answer, Bill
+from router.doubles.aws.models import Answer, Bill, cut
 from router.doubles.aws.sagemaker_runtime import containers
 from router.doubles.aws.sagemaker_runtime.endpoint import Endpoint, Variant
 from router.doubles.aws.world import World
@@ -32,7 +32,8 @@ class SageMakerRuntime:
         opened = self._session(endpoint, variant, call)
         prompts = asked.get("inputs", "")
         is_list = isinstance(prompts, list)
-        answers = [variant.answer(call) for _ in prompts] if is_list else [variant.answer(call)]
+        limit = containers.limit_of(asked)
+        answers = [cut(variant.answer(call), limit) for _ in (prompts if is_list else (prompts,))]
         await self._load(endpoint, variant)
         await self._world.sleep(_whole_s(variant, answers, len(call.params["Body"]), is_list=is_list))
         self._bill(call, variant, answers)
@@ -50,7 +51,7 @@ class SageMakerRuntime:
         self._session(endpoint, variant, call)
         if not asked.get("stream"):
             raise containers.model_error(400, "the body does not ask for a stream")
-        answer = variant.answer(call)
+        answer = cut(variant.answer(call), containers.limit_of(asked))
         return {
             "Body": self._parts(endpoint, variant, asked, answer, call),
             "ContentType": "application/jsonlines" if endpoint.lines else "text/event-stream",

@@ -79,6 +79,8 @@ class Llama(Prompted):
 
     def spelled(self, system: str, turns: Sequence[tuple[str, str]], config: Json) -> Json:
         """Llama has no stop sequences on Bedrock."""
+        if "stopSequences" in config:
+            raise _unsupported("stop sequences", "stop")
         said = [("system", system), *turns] if system else turns
         prompt = "".join(f"<|start_header_id|>{role}<|end_header_id|>\n\n{text}<|eot_id|>" for role, text in said)
         prompt = f"<|begin_of_text|>{prompt}<|start_header_id|>assistant<|end_header_id|>\n\n"

@@ -13,13 +13,14 @@ from router.domain.deployment import Deployment, Kind
 from router.domain.errors import Refused, RequestError
 from router.domain.outcome import Attempt
 from router.wire.aws.sagemaker.transcript import NEXT_TURN, transcript, unsupported
+from router.wire.aws.stops import sent_stops
 from router.wire.aws.top_k import sent_top_k
 from router.wire.openai.request import ChatBody, read_body, upstream_body
 
 _OPEN_END_TOKENS = 1024
 """Asked for where nobody bounds the answer: left to themselves TGI stops at 100 tokens, LMI at 30."""
 _MOST_STOPS = 4
-"""TGI's default of `--max-stop-sequences`."""
+"""TGI's default of `--max-stop-sequences`; what goes beyond is cut here, once the container has said it."""
 
 Json = dict[str, Any]
 _object_decoder = msgspec.json.Decoder(dict[str, Raw])
@@ -62,12 +63,11 @@ def text_call(attempt: Attempt, payload: Payload) -> TextCall:
     except RequestError as error:
         raise Refused(error.message, code=error.code, param=error.param) from error
     _check(body)
-    own = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    stops = tuple(dict.fromkeys((*own, NEXT_TURN)))[:_MOST_STOPS]
+    stops = tuple(dict.fromkeys((*sent_stops(body), NEXT_TURN)))
     parameters: Json = {
         "max_new_tokens": body.output_limit or attempt.max_tokens or _OPEN_END_TOKENS,
         **_sampling(body, attempt),
-        "stop": list(stops),
+        "stop": list(stops[:_MOST_STOPS]),
         "return_full_text": False,
     }
     if payload is Payload.TGI:
