@@ -26,6 +26,8 @@ from router.domain.errors import SettingsError
 
 PREFIX = "ROUTER_"
 NESTED = "__"
+OF_COMMANDS = frozenset({"ROUTER_API_KEY", "ROUTER_ADMIN_KEY"})
+"""Variables that commands read to ask a running router: no settings, not mistakes."""
 _KUBERNETES = re.compile(r"ROUTER\w*_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)=.*|ROUTER\w*_PORT=(tcp|udp)://.*")
 """Variables that Kubernetes sets for a Service whose name begins with `router`: not ours, not mistakes."""
 
@@ -160,6 +162,10 @@ class HttpSettings(_Group):
     """Port to listen on; 0 takes a free one."""
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_separated)] = ()
     """Keys that clients must show, separated by commas; none admits everyone."""
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_separated)] = ()
+    """Keys of operators, separated by commas: they alone may read and change what was learned (/v1/learned), and read
+    the policy in force and any decision (/v1/policy, /v1/decisions). Without any, /v1/learned is shut where there are
+    other keys, or where HOST is not loopback, and the others are open to whoever may ask."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 4 * 1024 * 1024
     """Largest request body, over MQTT too."""
 
@@ -251,7 +257,7 @@ def _misspelt(written: Mapping[str, str | None]) -> list[str]:
     groups = {name.rsplit(NESTED, 1)[0] for name in known if NESTED in name}
     problems = []
     for name, value in sorted((n.upper(), v) for n, v in written.items() if n.upper().startswith(PREFIX)):
-        if name in known or name in groups or _KUBERNETES.fullmatch(f"{name}={value}"):
+        if name in known or name in groups or name in OF_COMMANDS or _KUBERNETES.fullmatch(f"{name}={value}"):
             continue
         close = get_close_matches(name, known, n=1, cutoff=0.75)
         if close:

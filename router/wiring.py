@@ -19,6 +19,7 @@ from router.backends.aws.jobs.backend import on_aws
 from router.backends.aws.kinds import AWS_BACKENDS
 from router.backends.lazy import Backends
 from router.backends.openai_http import OpenAIHttpBackend
+from router.backends.scrape.reader import MetricsReader
 from router.backends.simulated import SimulatedBackend, Truth
 from router.backends.simulated_like import fleet_like
 from router.complexity.estimator import Estimator
@@ -44,6 +45,7 @@ from router.runtime.daemon import Background, Daemon, Service
 from router.runtime.dispatcher import Dispatcher
 from router.runtime.jobs.desk import KIND, JobDesk, booked
 from router.runtime.learned.desk import Desk
+from router.runtime.load.servers import ServerLoads
 from router.runtime.loops import Loops
 from router.runtime.reload import PolicyWatch
 from router.runtime.reload.gate import Gate
@@ -146,7 +148,8 @@ class House:
         watch = PolicyWatch(
             settings.policies, current=policy.digest, apply=self.apply, reject=self._reject, secrets=secrets_now
         )
-        services: list[Service] = [JobDesk(self.dispatcher, self._backends), self.http, watch]
+        self.servers = ServerLoads(self.controller, MetricsReader(), self.clock, self.sink)
+        services: list[Service] = [JobDesk(self.dispatcher, self._backends), self.servers, self.http, watch]
         if settings.mqtt.enabled:
             services.append(self._mqtt())
         self.daemon = Daemon(self.dispatcher, services, self._loops(), [self._close, parts.close])
@@ -171,6 +174,7 @@ class House:
         at, changed = self.clock.at(), source.changed if source is not None else ()
         events = self.controller.apply(policy, now=self.clock.now(), at=at)
         self._backends.forget(changed)
+        self.servers.follow(changed)
         if not events:
             events.append(PolicyApplied(policy.digest, policy.digest, refreshed(policy.deployments, changed), at))
         for event in events:
@@ -181,10 +185,8 @@ class House:
 
     def _http(self) -> HttpIngress:
         http = self.settings.http
-        keys = frozenset(k.get_secret_value() for k in http.api_keys)
-        options = HttpOptions(
-            host=http.host, port=http.port, body_limit_bytes=http.max_body_bytes, api_keys=keys or None
-        )
+        keys, admin = (frozenset(k.get_secret_value() for k in of) or None for of in (http.api_keys, http.admin_keys))
+        options = HttpOptions(http.host, http.port, http.max_body_bytes, api_keys=keys, admin_keys=admin)
         return HttpIngress(
             options,
             self.dispatcher,
@@ -221,9 +223,9 @@ class House:
             client_id=mqtt.client_id,
             username=mqtt.username,
             password=mqtt.password,
-            ca_file=_text(mqtt.ca_file),
-            cert_file=_text(mqtt.cert_file),
-            key_file=_text(mqtt.key_file),
+            ca_file=mqtt.ca_file,
+            cert_file=mqtt.cert_file,
+            key_file=mqtt.key_file,
             receive_maximum=mqtt.receive_maximum,
             session_expiry_s=mqtt.session_expiry_s,
             retention_s=mqtt.retention_s,
@@ -342,7 +344,3 @@ class House:
         self._keep()
         self.history.begin(self.controller.rollouts.written.digest, source)
         await self.daemon.run(ready)
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

@@ -19,10 +19,13 @@ from router.domain.errors import (
     Throttled,
     TimedOut,
     Unreachable,
+    named,
 )
 from router.wire.openai import error_of
 
 _MESSAGE_CHARS = 500
+_REQUEST_IDS = ("x-request-id", "request-id", "apim-request-id")
+"""Under these names OpenAI, Anthropic and Azure send the id by which their support finds a call."""
 
 
 class _Body(Struct, frozen=True):
@@ -32,8 +35,15 @@ class _Body(Struct, frozen=True):
 def error_of_status(status: int, headers: Mapping[str, str], body: bytes) -> BackendError:
     """The error of a response that is no answer. 401 and 403 are `Refused` with code backend_forbidden: this
     deployment's key or address is wrong, and the sender can do nothing about it."""
-    said = _said(body)
-    message = f"the upstream answered {status}: {said.message[:_MESSAGE_CHARS]}"
+    told = _told(body)
+    error = _of_status(status, headers, body, told)
+    request_id = next((headers[name] for name in _REQUEST_IDS if name in headers), None)
+    error.said = named(status, None if told.said is None else told.said.code, request_id)
+    return error
+
+
+def _of_status(status: int, headers: Mapping[str, str], body: bytes, told: BackendError) -> BackendError:
+    message = f"the upstream answered {status}: {told.message[:_MESSAGE_CHARS]}"
     retry_after_s = _retry_after_s(headers)
     if status == 429:
         return Throttled(message, retry_after_s=retry_after_s)
@@ -45,15 +55,18 @@ def error_of_status(status: int, headers: Mapping[str, str], body: bytes) -> Bac
         return Refused(message, code="backend_forbidden")
     if 400 <= status < 500:
         code = "context_length_exceeded" if b"context_length_exceeded" in body else None
-        return Refused(message, code=code, param=said.param)
+        return Refused(message, code=code, param=told.param)
     return ProtocolError(message, retry_after_s=retry_after_s)
 
 
 def error_of_transport(error: Exception, *, started: bool) -> BackendError:
     """The error of a connection: nobody there, or broken off once the response had `started`."""
     if started or isinstance(error, aiohttp.ClientResponseError):
-        return ProtocolError(f"the upstream broke off: {error!r}")
-    return Unreachable(f"no connection to the upstream: {error!r}")
+        found: BackendError = ProtocolError(f"the upstream broke off: {error!r}")
+    else:
+        found = Unreachable(f"no connection to the upstream: {error!r}")
+    found.said = named(getattr(error, "status", None), type(error).__name__)
+    return found
 
 
 def timed_out(error: Exception, *, started: bool) -> TimedOut:
@@ -66,7 +79,7 @@ def timed_out(error: Exception, *, started: bool) -> TimedOut:
     return TimedOut("the deadline passed during the call", code="timeout_deadline")
 
 
-def _said(body: bytes) -> BackendError:
+def _told(body: bytes) -> BackendError:
     try:
         error = bytes(msgspec.json.decode(body, type=_Body).error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

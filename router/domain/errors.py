@@ -25,7 +25,8 @@ class may carry. `retryable` is about the same request, later or elsewhere.
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, NamedTuple
 
 
 class RouterError(Exception):
@@ -104,6 +105,7 @@ class RequestError(RouterError):
         "unsupported",
         "context_length_exceeded",
         "decision_not_found",
+        "admin_key_required",
         "idempotency_conflict",
         "invalid_api_key",
         "method_not_allowed",
@@ -160,12 +162,35 @@ class Cancelled(RouterError):
     http_status = 499
 
 
+class Said(NamedTuple):
+    """How the service names a failure, for its operator: HTTP status, its own code or the SDK's exception, and the id
+    by which its support finds the call. Never its message, which may quote a prompt."""
+
+    status: int | None = None
+    code: str | None = None
+    request_id: str | None = None
+
+
+_NAME, _ID = re.compile(r"[A-Za-z0-9_.-]{1,64}"), re.compile(r"[A-Za-z0-9_.:=+/-]{1,128}")
+
+
+def named(status: object = None, code: object = None, request_id: object = None) -> Said:
+    """What of this is a status, a name and an id; anything else could be text, and is left out."""
+    return Said(
+        status if isinstance(status, int) else None,
+        code if isinstance(code, str) and _NAME.fullmatch(code) else None,
+        request_id if isinstance(request_id, str) and _ID.fullmatch(request_id) else None,
+    )
+
+
 class BackendError(RouterError):
     """One attempt failed."""
 
     code = "backend_error"
     http_status = 502
     retryable = True
+    said: Said | None = None
+    """What is known of it beside the router's own code."""
 
 
 class Throttled(BackendError):

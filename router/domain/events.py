@@ -339,8 +339,8 @@ class QueueObserved(Event, frozen=True):
 class IngressEvent(Event, frozen=True):
     """Something at the door. `what`: connected, disconnected, redelivered, duplicate, dead_letter, paused, resumed,
     replied, recovered, cut_call, client_gone, invalid, conflict, refused (the broker will not take a publish),
-    feedback_unknown, verdict_missing, verdict_unknown, cancelled (by the sender), cancel_unknown, journal_failed.
-    `seconds` is known for `replied`: from the end of the answer to its last byte handed over (the reply phase)."""
+    feedback_unknown, verdict_missing, verdict_unknown, cancelled (by the sender), cancel_early, cancel_unknown,
+    journal_failed. `seconds` is known for `replied`: from the answer's end to its last byte out (the reply phase)."""
 
     source: str
     what: str

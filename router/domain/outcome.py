@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from router.domain.decision import DecisionId
 from router.domain.deployment import Deployment
+from router.domain.errors import Said
 from router.domain.request import Request
 
 AttemptId = NewType("AttemptId", str)
@@ -105,6 +106,8 @@ class Outcome(Struct, frozen=True):
     """Both parts of `input_tokens`."""
     short_of: str | None = None
     """Of what the backend said there was too much when it throttled: requests, tokens, or `None`."""
+    said: Said | None = None
+    """How the service itself named the failure."""
 
     @property
     def tpot_s(self) -> float | None:

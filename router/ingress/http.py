@@ -1,7 +1,8 @@
 """The OpenAI-compatible front door.
 
 POST /v1/chat/completions and /v1/fanout go straight to their route, everything else takes the way through Starlette.
-Loopback unless told otherwise. Keys, where there are any, guard /v1/*; metrics and health stay open.
+Loopback unless told otherwise. Keys, where there are any, guard /v1/*; metrics and health stay open. What is an
+operator's business alone asks for an operator's key: `ingress.admin.doorkeeper`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from router.ingress.admin.doorkeeper import Doorkeeper
 from router.ingress.http_admin import CHAT_PATH, AdminRoutes, DecisionPage, MetricsPage, PolicyPage
 from router.ingress.http_answers import Receive, Scope, Send
 from router.ingress.http_chat import FANOUT_PATH, ChatOptions, ChatRoute
@@ -26,6 +28,8 @@ class HttpOptions(Struct, frozen=True):
     port: int = 8080
     body_limit_bytes: int = 4 * 1024 * 1024
     api_keys: frozenset[str] | None = None
+    admin_keys: frozenset[str] | None = None
+    """Keys of operators, good on every route but those that take requests."""
     keepalive_s: float = 75.0
 
 
@@ -49,7 +53,7 @@ class HttpIngress:
         )
         admin = AdminRoutes(
             dispatch,
-            api_keys=options.api_keys,
+            keys=Doorkeeper(options.api_keys, options.admin_keys, host=options.host),
             metrics=metrics,
             decisions=decisions,
             policy=policy,

@@ -16,8 +16,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from router.domain.errors import RequestError, RouterError
+from router.ingress.admin.doorkeeper import Doorkeeper
 from router.ingress.admin.learned import LearnedRoutes
-from router.ingress.http_answers import HangUpError, check_key, error_headers, read_limited, status_of
+from router.ingress.http_answers import HangUpError, error_headers, read_limited, status_of
 from router.ingress.http_chat import FANOUT_PATH
 from router.ports.dispatch import Dispatch
 from router.ports.learned import LearnedState
@@ -55,7 +56,7 @@ class AdminRoutes:
         self,
         dispatch: Dispatch,
         *,
-        api_keys: frozenset[str] | None,
+        keys: Doorkeeper,
         metrics: MetricsPage,
         decisions: DecisionPage | None,
         policy: PolicyPage | None,
@@ -63,7 +64,7 @@ class AdminRoutes:
         started_at: float,
     ) -> None:
         self._dispatch = dispatch
-        self._api_keys = api_keys
+        self._keys = keys
         self._metrics = metrics
         self._decisions = decisions
         self._policy = policy
@@ -85,7 +86,7 @@ class AdminRoutes:
             Route("/readyz", self.readyz),
         ]
         if self._learned is not None:
-            routes += LearnedRoutes(self._learned, self._check).routes()
+            routes += LearnedRoutes(self._learned, self._check_operator).routes()
         handlers = {HTTPException: _http_error, RouterError: _router_error, HangUpError: _hung_up}
         return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
 
@@ -118,8 +119,9 @@ class AdminRoutes:
         return _json({"object": "feedback", "decision_id": decision_id, "quality": said.quality})
 
     async def decision(self, request: Request) -> Response:
-        """The evidence of one decision."""
-        self._check(request)
+        """The evidence of one decision, whoever asked for it, since ids are numbers: for operators, where they have
+        keys of their own."""
+        self._keys.check_reader(dict(request.headers.raw))
         decision_id = request.path_params["decision_id"].removeprefix("chatcmpl-")
         page = self._decisions(decision_id) if self._decisions is not None else None
         if page is None:
@@ -127,8 +129,9 @@ class AdminRoutes:
         return Response(page, media_type="application/json")
 
     async def policy(self, request: Request) -> Response:
-        """Which policy is in force, what became of the last edit, how rollouts, experiments and budgets stand."""
-        self._check(request)
+        """Which policy is in force, what became of the last edit, how rollouts, experiments and budgets stand: for
+        operators, where they have keys of their own."""
+        self._keys.check_reader(dict(request.headers.raw))
         if self._policy is None:
             raise RequestError("Nothing is told of the policy here.", code="not_found")
         return Response(self._policy(), media_type="application/json")
@@ -148,7 +151,10 @@ class AdminRoutes:
         return _json({"ready": ready, "detail": detail}, status=200 if ready else 503)
 
     def _check(self, request: Request) -> None:
-        check_key(dict(request.headers.raw), self._api_keys)
+        self._keys.check(dict(request.headers.raw))
+
+    def _check_operator(self, request: Request) -> None:
+        self._keys.check_operator(dict(request.headers.raw))
 
     def _listed(self) -> dict[str, _Model]:
         models = [_Model("auto", self._created, "router")]

@@ -18,6 +18,7 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _STATUS = {
+    "admin_key_required": 403,
     "backend_forbidden": 502,
     "body_too_large": 413,
     "decision_not_found": 404,

@@ -63,7 +63,8 @@ class MqttIngress:
         self.verdicts = Verdicts(options, self._replies, self._event)
         """Asks those whom requests name about answers."""
         self._exchanges = Exchanges(options, dispatch, journal, self._replies, emit=sink.emit, clocks=(monotonic, wall))
-        self.cancels = Cancels(options, self._replies, self._exchanges.cancel, self._event)
+        taken_back = (self._exchanges.cancel, self._exchanges.early.forget_old)
+        self.cancels = Cancels(options, self._replies, *taken_back, self._event)
         """Hears what senders take back."""
         self._status = None if status is None else Status(self._replies, options.status_topic, status, self._event)
         self._tasks: set[asyncio.Task[None]] = set()

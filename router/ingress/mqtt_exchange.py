@@ -29,7 +29,7 @@ from router.domain.errors import Cancelled, Expired, JournalError, RequestError,
 from router.domain.events import IngressEvent
 from router.domain.outcome import Reply
 from router.domain.request import Request
-from router.ingress.cancels.early import EarlyCancels
+from router.ingress.cancels.early import EARLY, UNKNOWN, EarlyCancels
 from router.ingress.mqtt_options import MqttOptions
 from router.ingress.mqtt_reader import SOURCE, RequestReader
 from router.ingress.mqtt_replies import Emit, Refused, Replies, TooLarge
@@ -114,7 +114,7 @@ class Exchanges:
         self._monotonic, self._wall = clocks
         self._reader = RequestReader(options.max_body_bytes, clocks)
         self._open: dict[str, Exchange] = {}
-        self._early = EarlyCancels(clocks[0])
+        self.early = EarlyCancels(clocks[0], partial(self._event, UNKNOWN, "its request did not come"))
         self.stalled = 0
         """Writes that the journal refused and that are tried again."""
 
@@ -157,15 +157,16 @@ class Exchanges:
         self._open[entry.received.key] = exchange
         return partial(self._carry, exchange)
 
-    def cancel(self, key: str) -> bool:
-        """Take a request back. False where nothing is open under the key: one that comes soon is not begun. An answer
-        that was made stays."""
+    def cancel(self, key: str) -> str:
+        """Take a request back. Where nothing is open under the key it says so: one that comes soon is not begun. An
+        answer that was made stays."""
         exchange = self._open.get(key)
         if exchange is not None and exchange.take_back():
-            return True
+            return ""
         if exchange is None or exchange.replies is None:
-            self._early.remember(key)
-        return False
+            self.early.remember(key)
+            return EARLY
+        return UNKNOWN
 
     async def _receive(self, received: Received, *, is_duplicable: bool) -> tuple[Received, Entry | None]:
         """Journal a message. One without request id is a duplicate only if the broker says so: see `wire.mqtt`."""
@@ -192,7 +193,7 @@ class Exchanges:
         """Have it answered and put the answer on the disk. None is set if the router is draining."""
         stream: StreamReply | None = None
         try:
-            if self._early.take(exchange.received.key):
+            if self.early.take(exchange.received.key):
                 raise Cancelled("the request was cancelled before it was begun")
             request = self._reader.again(exchange.received, exchange.request, exchange.calls_before)
             if request.deadline is not None and request.deadline <= self._monotonic():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -29,9 +30,9 @@ class MqttOptions(Struct, frozen=True):
     client_id: str = "router"
     username: str | None = None
     password: SecretStr | None = None
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     receive_maximum: int = 1024
     session_expiry_s: int = 86_400
     retention_s: float = 3600.0

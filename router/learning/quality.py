@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from router.learning.belief import Belief
 from router.learning.drift.reach import Reach
 from router.learning.variants.descent import Descent
+from router.learning.variants.young import Young
 from router.stats.normal import logit, sigmoid
 
 _MAX_MODELS = 4096
@@ -41,6 +42,7 @@ class QualityModel:
         self.observations = 0
         self.descents: Mapping[str, Descent] = {}
         """Models that start from what is believed of another."""
+        self._young = Young()
 
     def _known(self, model: str) -> tuple[Belief, float]:
         """What is believed of a model, or else of the one it was made from, and the variance that lies between."""
@@ -112,7 +114,11 @@ class QualityModel:
             belief = self._models[model] = Belief.child(*self._known(model))
         self._reach.setdefault(model, Reach()).learn(novelty)
         z = logit(estimate)
-        said = belief.learn(z, z if common is None else common, use_case, adequate)
+        answer = (z, z if common is None else common, use_case, adequate)
+        said = belief.learn(*answer)
+        if self.descents:
+            self._young.keep(model, answer, self.descents.get(model, ()), self._models)
+            self._young.begin_again(model, self._models, self.descents)
         if belief.fallen:
             self.fallen.add(model)
         else:
@@ -121,17 +127,20 @@ class QualityModel:
 
     def undo(self) -> None:
         """Take back what beliefs learned since their errors began to go down, and every fall."""
+        self._young.forget()
         for belief in self._models.values():
             belief.undo()
         self.fallen.clear()
 
     def pardon(self, model: str) -> None:
         """A fallen model is taken for what it was, with the doubt of a new one."""
+        self._young.forget()
         self._models[model].pardon()
         self.fallen.discard(model)
 
     def reopen(self, use_case: str | None = None) -> None:
         """Every model's belief of a use case, or all of it, is as open as at first; what it says stays."""
+        self._young.forget()
         for belief in self._models.values():
             belief.reopen(use_case)
         if use_case is None:
@@ -143,6 +152,7 @@ class QualityModel:
 
     def carry_over(self) -> None:
         """Believe all of it less: other estimates are corrected from here on than those it was learned against."""
+        self._young.forget()
         for belief in self._models.values():
             belief.carry_over(_KEPT)
 
@@ -158,6 +168,7 @@ class QualityModel:
     def restore(self, state: dict[str, list[float]]) -> None:
         """Take up a checkpoint; raises `ValueError` where it is not one. A model of which it says what is known anyway
         stays as it is, with what no checkpoint keeps."""
+        self._young.forget()
         whole: dict[str, list[float]] = {}
         kinds: dict[str, dict[str, list[float]]] = {}
         for key, row in state.items():

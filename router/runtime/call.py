@@ -258,6 +258,7 @@ class Caller:
             error_code=None if error is None else error.code,
             retry_after_s=None if error is None else error.retry_after_s,
             short_of=error.short_of if isinstance(error, Throttled) else None,
+            said=error.said if isinstance(error, BackendError) else None,
         )
         waits = (call.batch_wait_s, call.network_s())
         self._tell(self._feedback.on_outcome(call.ticket, call.permit, outcome, *waits))

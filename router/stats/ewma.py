@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
+from math import exp, log
 
-_LN2 = math.log(2.0)
+_LN2 = log(2.0)
 
 
 class Ewma:
@@ -26,7 +26,7 @@ class Ewma:
     def update(self, value: float, *, now: float) -> None:
         """Take one sample (West's incremental weighted mean and variance)."""
         if self.last is not None and now > self.last:
-            weight = self.weight * math.exp(-_LN2 * (now - self.last) / self.half_life_s)
+            weight = self.weight * exp(-_LN2 * (now - self.last) / self.half_life_s)
             self.weight = weight if weight > 1.0 else 1.0
         self.last = now
         self.weight += 1.0
@@ -55,4 +55,4 @@ class Rate:
         """Amount per second as of `now`; decays while nothing comes."""
         if self.last is None:
             return 0.0
-        return self.per_s * math.exp(-(now - self.last) / self.window_s)
+        return self.per_s * exp(-(now - self.last) / self.window_s)

@@ -14,9 +14,11 @@ from router.domain.control.batches import BatchEnded
 from router.domain.control.capacity import GroupObserved, LaneChanged, ReserveObserved, SpillChanged, WantedReplicas
 from router.domain.control.jobs import AnswersUnused, JobChanged, JobsObserved, RecordsReturned
 from router.domain.control.provisioned import ControlPlaneHeard, ProvisionedChanged, ProvisionedObserved, Reconciled
+from router.domain.control.servers import ServerAsked, ServerHeard
 from router.domain.control.stability import CoverageChanged, KnowledgeChanged, PredictionsScored, TuningChanged
 from router.domain.control.windows import WindowClosed
 from router.domain.drift import DriftDetected, FloorAtRisk, FloorObserved
+from router.domain.errors import Said
 from router.domain.learned import BeliefsWidened, LearnedImported, LearnedReset, LearningFrozen
 from router.domain.outcome import Ending
 from router.telemetry.sink import Handler, Handlers
@@ -39,6 +41,7 @@ _SAID: dict[type[ev.Event], str] = {
     AnswersUnused: "batch_answers_unused",
     ProvisionedChanged: "provisioned_changed",
     ControlPlaneHeard: "aws_control_heard",
+    ServerHeard: "server_heard",
 }
 """Told with all their fields."""
 
@@ -101,6 +104,7 @@ class EventLog:
             PredictionsScored: self._plain("predictions_scored"),
             ProvisionedObserved: self._plain("provisioned_observed"),
             Reconciled: self._plain("reconciled"),
+            ServerAsked: self._plain("server_asked"),
         }
 
     def flush(self) -> None:
@@ -177,6 +181,7 @@ class EventLog:
             ending=outcome.ending,
             code=outcome.error_code,
             retry_after_s=outcome.retry_after_s,
+            **({} if outcome.said is None else _said(outcome.said)),
             served_as=outcome.served_as,
             served_otherwise=outcome.served_otherwise,
         )
@@ -288,6 +293,11 @@ def _origin(source: ev.PolicySource | None) -> dict[str, str | bool | Sequence[s
         "author": source.author,
         "edited": source.edited,
     }
+
+
+def _said(said: Said) -> dict[str, str | int]:
+    """What is known of how the service named a failure."""
+    return {f"service_{name}": value for name, value in said._asdict().items() if value is not None}
 
 
 def _trace_id(traceparent: str | None) -> str | None:

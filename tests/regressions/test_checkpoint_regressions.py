@@ -16,7 +16,7 @@ from msgspec import json
 from router.core import snapshot
 from router.core.learned import change
 from router.core.learned.rows import Choice
-from router.core.views import Viewer
+from router.core.views import Viewer, aim_of
 from router.domain.decision import Candidate
 from router.domain.deployment import BatchProfile, Kind, Tier
 from router.domain.errors import RouterError
@@ -139,7 +139,7 @@ def state(house: House) -> tuple[bytes, list[float]]:
     for request_class in _CLASSES:
         ticket = controller.admit(house.request(request_class=request_class.name), now=now)
         for member in controller.fleet.members.values():
-            view = viewer.view(member, ticket, now=now)
+            view = viewer.view(member, ticket, aim_of(ticket, now))
             numbers += [view.ttft_s, view.tpot_s, view.output_tokens, view.p_slo, view.p_adequate, view.p_adequate_low]
             numbers += [view.capacity_price]
     return snapshot.take(controller, at=0.0), numbers

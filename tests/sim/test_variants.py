@@ -95,13 +95,15 @@ def play(seed: int, *, feedback_ratio: float = 0.5) -> Run:
 
 def test_a_good_variant_gains_and_a_ruined_one_loses_its_share() -> None:
     """The base is too slow for its objective, both variants are expected to be in time and as good as it is, and the
-    ruined one is the cheaper: with half of the answers judged it is left within its first answers, and the good one has
-    nearly all from the second quarter on, whatever the seed."""
+    ruined one is the cheaper: with half of the answers judged it is left within its first answers, has no more than
+    what exploration needs to be sure of it, then nothing, and the good one has nearly all from the second quarter on,
+    whatever the seed."""
     for seed in range(4):
         run = play(seed)
         assert run.share("ruined", 0) < 0.1
         assert run.share("ruined", 1) < 0.05
-        assert run.share("ruined", 2) == run.share("ruined", 3) == 0.0
+        assert run.share("ruined", 2) < 0.02
+        assert run.share("ruined", 3) == 0.0
         assert all(run.share("good", quarter) > 0.95 for quarter in (1, 2, 3))
         assert run.adequate >= FLOOR
 

@@ -38,6 +38,16 @@ def answered(code: str, message: str = "m", status: int = 500, retry_after: str 
     return ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": meta}, "Converse")
 
 
+def test_the_operator_is_told_what_the_service_calls_it_and_no_text() -> None:
+    """Status, exception and request id; the SDK's exception where no service answered. A code that is no name could be
+    anything, and is left out."""
+    error = answered("ThrottlingException", "you wrote: secret words", 429)
+    error.response["ResponseMetadata"]["RequestId"] = "1f0c-77"
+    assert backend_error(error).said == (429, "ThrottlingException", "1f0c-77")
+    assert backend_error(EndpointConnectionError(endpoint_url=URL)).said == (None, "EndpointConnectionError", None)
+    assert backend_error(answered("you wrote: secret words", status=400)).said == (400, None, None)
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

@@ -119,6 +119,31 @@ def test_the_policy_tells_unit_and_prices(place: Path) -> None:
     assert one.assumptions.on_demand_usd_per_mtok.input == 1
 
 
+@pytest.mark.parametrize(
+    "model", ["llama-3.1-70b", "meta.llama3-1-70b-instruct-v1:0", "us.meta.llama3-1-70b-instruct-v1:0"]
+)
+def test_a_model_without_a_deployment_on_demand_has_the_shipped_price(place: Path, model: str) -> None:
+    """Under the short name that policies use as well as under Bedrock's; a price that the policy writes comes first."""
+    fleet = (place / "policies" / "fleet.yaml").read_text()
+    alone = "\n".join(line for line in fleet.splitlines() if "name: large" not in line and "prices:" not in line)
+    paid = []
+    for text in (alone, alone + f"\nprices: {{models: {{'{model}': {{input: 3, output: 3}}}}}}\n"):
+        (place / "policies" / "fleet.yaml").write_text(text)
+        flags = ("--unit-input", 1000, "--unit-output", 1000, "--hourly-usd", 0.03, "--plan", "plan.yaml")
+        result = run("--trace", trace(place / "day.csv", 24), "--model", model, *flags)
+        assert result.exit_code == 0, result.exception
+        paid.append(read_plan("plan.yaml", (place / "plan.yaml").read_text()).assumptions.on_demand_usd_per_mtok.input)
+    assert paid == [0.72, 3.0]
+
+
+def test_a_model_without_a_price_is_told_those_that_have_one(place: Path) -> None:
+    """Names near it that can be given instead."""
+    flags = ("--unit-input", 1000, "--unit-output", 1000, "--hourly-usd", 0.03)
+    said = refused("--trace", trace(place / "day.csv", 24), "--model", "llama-3.1-70b-v2-instrct", *flags)
+    assert "there is one of llama-3-1-70b" in said
+    assert "--on-demand-input" in said
+
+
 def test_a_slow_cheap_lane_is_no_price_on_demand(place: Path) -> None:
     """What a unit does not take goes where it is answered in time; a flex tier at half price is not that."""
     flex = "  - {name: flex, model: llama-3.1-70b, tier: large, backend: simulated, lane: flex, price_factor: 0.5}\n"

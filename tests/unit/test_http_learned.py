@@ -149,16 +149,53 @@ async def test_what_a_foreign_page_can_send_changes_nothing(asked: Asked, method
     assert (status, said["error"]["code"], asked.saves) == (415, "unsupported_media_type", [])
 
 
-@pytest.mark.parametrize(
+ALL = pytest.mark.parametrize(
     ("method", "path"),
     [("GET", ""), ("GET", "/export"), ("PUT", ""), ("POST", "/reset"), ("POST", "/freeze"), ("POST", "/thaw")],
 )
-async def test_keys_guard_all_of_it(method: str, path: str) -> None:
-    """Where there are keys, none of it is told or done without one."""
-    async with opened(api_keys=frozenset({"one"})) as asked:
+
+
+@ALL
+async def test_it_is_for_operators_alone(method: str, path: str) -> None:
+    """A producer's key opens none of it, an operator's all of it; what is refused changes nothing."""
+    async with opened(api_keys=frozenset({"one"}), admin_keys=frozenset({"boss"})) as asked:
         body = {"what": ["quality"]} if method == "POST" else None
+        status, said = await asked(method, path, body, authorization="Bearer one")
+        assert (status, said["error"]["code"]) == (403, "admin_key_required")
+        assert "ROUTER_HTTP__ADMIN_KEYS" in said["error"]["message"]
         assert (await asked(method, path, body))[0] == 401
-        assert (await asked(method, path, body, authorization="Bearer one"))[0] in (200, 400)
+        assert not asked.saves
+        assert (await asked(method, path, body, authorization="Bearer boss"))[0] in (200, 400)
+
+
+@ALL
+@pytest.mark.parametrize("options", [{"api_keys": frozenset({"one"})}, {"host": "0.0.0.0"}])
+async def test_without_operators_keys_it_is_shut(method: str, path: str, options: dict[str, Any]) -> None:
+    """To everybody, where there are other keys or the router listens on more than loopback; it says what to set."""
+    async with opened(**options) as asked:
+        body = {"what": ["quality"]} if method == "POST" else None
+        status, said = await asked(method, path, body, authorization="Bearer one")
+        assert (status, said["error"]["code"], asked.saves) == (403, "admin_key_required", [])
+        assert "set ROUTER_HTTP__ADMIN_KEYS" in said["error"]["message"]
+
+
+async def test_operators_keys_alone_leave_the_other_routes_open() -> None:
+    """They guard what is theirs, on loopback too."""
+    async with opened(admin_keys=frozenset({"boss"})) as asked:
+        assert (await asked("GET"))[0] == 401
+        assert (await asked("GET", authorization="Bearer boss"))[0] == 200
+        assert (await asked("GET", "/../models"))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/../policy", "/../decisions/d1"])
+async def test_policy_and_decisions_are_for_operators_where_they_have_keys(path: str) -> None:
+    """Else for whoever may ask for anything. An operator's key opens the other routes too."""
+    for admin_keys, status in ((frozenset({"boss"}), 403), (None, 404)):
+        async with opened(api_keys=frozenset({"one"}), admin_keys=admin_keys) as asked:
+            assert (await asked("GET", path, authorization="Bearer one"))[0] == status
+            if admin_keys is not None:
+                assert (await asked("GET", path, authorization="Bearer boss"))[0] == 404
+                assert (await asked("GET", "/../models", authorization="Bearer boss"))[0] == 200
 
 
 async def test_other_methods_are_refused(asked: Asked) -> None:

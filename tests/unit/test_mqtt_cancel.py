@@ -168,7 +168,7 @@ async def test_an_answer_that_was_made_stays(site: Site) -> None:
     answer = await producer.one()
     await site.idle()
     cancel(producer)
-    await site.sink.saw("cancel_unknown")
+    await site.sink.saw("cancel_early")
     producer.ask()
     assert content(await producer.one()) == content(answer)
     assert site.sink.count("cancelled") == 0
@@ -191,7 +191,7 @@ async def test_an_answer_on_its_way_stays(site: Site) -> None:
     producer.ask()
     await site.journal.entered.wait()
     cancel(producer)
-    await site.sink.saw("cancel_unknown")
+    await site.sink.saw("cancel_early")
     site.journal.gate.set()
     assert fields(await producer.one())["router-decision-id"] == "d-1"
 
@@ -211,10 +211,11 @@ async def test_a_cancel_may_come_before_its_request(
     await site.listening()
     producer = await site.producer()
     cancel(producer, payload, *properties)
-    await site.sink.saw("cancel_unknown")
+    await site.sink.saw("cancel_early")
     producer.ask(properties=[("tenant", "acme")])
     assert code(await producer.one()) == "cancelled"
     assert site.dispatch.calls == []
+    assert [site.sink.count(what) for what in ("cancel_early", "cancelled", "cancel_unknown")] == [1, 1, 0]
     producer.ask()
     assert "router-decision-id" in fields(await producer.one())
 
@@ -224,10 +225,11 @@ async def test_an_early_cancel_is_forgotten_after_a_while(site: Site) -> None:
     await site.listening()
     producer = await site.producer()
     cancel(producer)
-    await site.sink.saw("cancel_unknown")
+    await site.sink.saw("cancel_early")
     site.clock.pass_by(REMEMBER_S + 1.0)
     producer.ask()
     assert "router-decision-id" in fields(await producer.one())
+    assert [site.sink.count(what) for what in ("cancel_early", "cancelled", "cancel_unknown")] == [1, 0, 1]
 
 
 async def test_another_tenant_takes_nothing_back(site: Site) -> None:
@@ -239,7 +241,7 @@ async def test_another_tenant_takes_nothing_back(site: Site) -> None:
     await site.dispatch.called()
     cancel(producer, CANCEL, ("tenant", "other"))
     cancel(producer)
-    await site.sink.saw("cancel_unknown", 2)
+    await site.sink.saw("cancel_early", 2)
     site.dispatch.gate.set()
     assert "router-decision-id" in fields(await producer.one())
 
@@ -335,7 +337,7 @@ async def test_a_cancel_wins_over_the_error_it_ends_in(site: Site) -> None:
 
 
 async def test_every_router_of_a_group_hears_a_cancel(site: Site, tmp_path: Path) -> None:
-    """Whoever has the request ends it; the other counts an id it does not know."""
+    """Whoever has the request ends it; for the other it waits for a request."""
     other = Site(site.broker, tmp_path, "second")
     routers = (site, other)
     for one in routers:
@@ -352,7 +354,7 @@ async def test_every_router_of_a_group_hears_a_cancel(site: Site, tmp_path: Path
     assert {code(told) for told in await producer.get(2)} == {"cancelled"}
     assert (len(site.dispatch.ended), len(other.dispatch.ended)) == (1, 1)
     for one in routers:
-        await one.sink.saw("cancel_unknown")
+        await one.sink.saw("cancel_early")
     await other.end()
 
 
@@ -392,7 +394,7 @@ async def test_a_broker_that_forbids_it_costs_the_cancels_alone(ends: bool, trie
     """One that ends the connection over it is not asked for ever: the replies need that connection."""
     replies = Replies(MqttOptions(), lambda event: None, lambda: 0.0, cast("object", None))  # type: ignore[arg-type]
     events: list[str] = []
-    cancels = Cancels(MqttOptions(), replies, lambda key: True, lambda what, detail: events.append(what))
+    cancels = Cancels(MqttOptions(), replies, lambda key: "", lambda: None, lambda what, detail: events.append(what))
     running = asyncio.create_task(cancels.run())
     tried = 0
     for _ in range(5):
@@ -444,17 +446,28 @@ async def test_a_stream_that_is_cut_while_it_waits_knows_what_was_sent() -> None
 
 
 def test_early_cancels_are_bounded() -> None:
-    """The oldest goes first; each is taken once."""
+    """The oldest goes first; each is taken once, or given up once: for age, for room, or for its own repetition."""
     now = [0.0]
-    early = EarlyCancels(lambda: now[0])
+    given_up: list[float] = []
+    early = EarlyCancels(lambda: now[0], lambda: given_up.append(now[0]))
     for number in range(REMEMBER_MAX + 1):
         early.remember(str(number))
+    assert len(given_up) == 1
     assert [early.take(key) for key in ("0", "1", "1", str(REMEMBER_MAX))] == [False, True, False, True]
     now[0] = REMEMBER_S + 1.0
     assert not early.take("2")
+    assert len(given_up) == REMEMBER_MAX - 1
     early.remember("new")
     now[0] += REMEMBER_S
     assert early.take("new")
+    early.remember("again")
+    early.remember("again")
+    early.forget_old()
+    assert len(given_up) == REMEMBER_MAX
+    now[0] += REMEMBER_S + 1.0
+    early.forget_old()
+    early.forget_old()
+    assert len(given_up) == REMEMBER_MAX + 1
 
 
 @pytest.mark.parametrize(

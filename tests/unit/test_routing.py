@@ -162,6 +162,27 @@ def test_exploration_never_goes_below_the_floors_lower_bound() -> None:
     assert probabilities == [1.0, 0.0]
 
 
+def test_a_variant_is_explored_until_it_is_told_from_one_as_good_as_its_base() -> None:
+    """Below the floor's lower bound too, and below its base, while that may be chance; another model is not, and a
+    variant of which it is known is not. Where its base is no candidate the floor is what it has to reach."""
+    base, safe = deployment("base"), {"p_adequate": 0.92, "p_adequate_low": 0.9}
+    variant = deployment("v", derived_from=base.model)
+    doubtful, ruined = {"p_adequate": 0.87, "p_adequate_low": 0.74}, {"p_adequate": 0.64, "p_adequate_low": 0.58}
+    asked = need(RequestClass("all", floor=QualityFloor(0.8), exploration_ratio=0.1))
+
+    def share(other: DeploymentView, first: DeploymentView) -> float:
+        views = [first, other]
+        return Best().pick(candidates(views, asked), views, asked, rng=Random(0))[1][1]
+
+    assert share(view(variant, **doubtful), view(base, **safe)) == pytest.approx(0.05)
+    assert share(view(deployment("v"), **doubtful), view(base, **safe)) == 0.0
+    assert share(view(variant, **ruined), view(base, **safe)) == 0.0
+    assert share(view(variant, **doubtful, p_slo=0.1), view(base, **safe)) == 0.0
+    best = view(deployment("large"), p_adequate=0.999, p_adequate_low=0.99)
+    assert share(view(variant, **doubtful), best) == pytest.approx(0.05)
+    assert share(view(variant, **ruined), best) == 0.0
+
+
 def test_a_fallen_model_is_probed_with_the_whole_exploration_share_and_no_more() -> None:
     """Over 20,000 picks the fallen candidates share what the class explores, exactly as logged; nothing else is
     explored meanwhile."""

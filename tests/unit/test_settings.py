@@ -50,6 +50,8 @@ def test_everything_is_set_from_the_environment(monkeypatch: pytest.MonkeyPatch,
         "ROUTER_MQTT__RECEIVE_MAXIMUM": "32",
         "ROUTER_HTTP__PORT": "0",
         "ROUTER_HTTP__API_KEYS": "one, two",
+        "ROUTER_HTTP__ADMIN_KEYS": "three",
+        "ROUTER_ADMIN_KEY": "of-a-command",
         "ROUTER_LOG__LEVEL": "debug",
         "ROUTER_LOG__FORMAT": "json",
         "ROUTER_POLICIES": "/etc/router/policies",
@@ -64,6 +66,7 @@ def test_everything_is_set_from_the_environment(monkeypatch: pytest.MonkeyPatch,
     assert settings.mqtt.ca_file == authority
     assert (settings.mqtt.client_id, settings.mqtt.group, settings.mqtt.receive_maximum) == ("router-7", "blue", 32)
     assert [k.get_secret_value() for k in settings.http.api_keys] == ["one", "two"]
+    assert [k.get_secret_value() for k in settings.http.admin_keys] == ["three"]
     assert (settings.http.port, settings.log.level, settings.log.format) == (0, LogLevel.DEBUG, LogFormat.JSON)
     assert (settings.policies, settings.seed) == (Path("/etc/router/policies"), 7)
 

@@ -13,7 +13,8 @@ import pytest
 import structlog
 
 from bench.traffic import PROMPT, policy, request_events, tick_events, trouble_events
-from router.domain.events import DecisionMade, IngressEvent, RequestEnded
+from router.backends.openai_errors import error_of_status
+from router.domain.events import AttemptEnded, DecisionMade, IngressEvent, RequestEnded
 from router.telemetry.logs import HIDDEN, configure, redact
 from router.telemetry.sink import Sink
 
@@ -146,6 +147,25 @@ def test_secrets_and_content_are_hidden_wherever_they_are() -> None:
     assert (line["input_tokens"], line["deployment"]) == (12, "small")
     assert line["url"] == f"mqtt://{HIDDEN}@broker:1883"
     assert line["nested"]["n"] == 1
+
+
+def test_a_failed_call_is_told_as_its_service_names_it() -> None:
+    """Status, code and request id, by which the service's support finds the call; nothing where nothing is known. Of
+    an OpenAI-compatible server too."""
+    body = b'{"error":{"message":"your prompt was: secret words","type":"requests","code":"rate_limit_exceeded"}}'
+    error = error_of_status(429, {"x-request-id": "req_1a"}, body)
+    failed = next(e for e in trouble_events(0, POLICY) if isinstance(e, AttemptEnded))
+    stream = Counting()
+    sink = Sink((configure(stream),))
+    for said in (error.said, None):
+        sink.emit(msgspec.structs.replace(failed, outcome=msgspec.structs.replace(failed.outcome, said=said)))
+    sink.drain_all()
+    full, bare = stream.lines()
+    told = {name: value for name, value in full.items() if name.startswith("service_")}
+    assert (full["event"], full["code"]) == ("attempt_failed", "throttled")
+    assert told == {"service_status": 429, "service_code": "rate_limit_exceeded", "service_request_id": "req_1a"}
+    assert not any(name.startswith("service_") for name in bare)
+    assert "secret words" not in stream.getvalue()
 
 
 def test_loggers_of_libraries_come_through_the_same_door() -> None:

@@ -16,6 +16,7 @@ from router.domain.request import Prompt, Request, RequestId
 from router.learning.quality import QualityModel
 from router.learning.variants.descent import QUANTIZATION_DOUBT, descents
 from router.learning.variants.effects import effect
+from router.learning.variants.young import BASE_KNOWN
 from router.policy.checks.warnings import find_warnings
 from router.policy.compile import compile_policy
 from router.wiring import controller_for
@@ -110,6 +111,39 @@ def test_a_sure_base_makes_no_variant_that_cannot_learn() -> None:
         teach(qualities, model, 0.5, answers=20)
     quantised, speculative = (qualities.correct(0.8, m, "chat")[0] for m in ("llama-awq", "llama-fast"))
     assert quantised < speculative - 0.05
+
+
+def taught(*told: tuple[str, float]) -> tuple[float, float]:
+    """P(adequate) of the quantised model and its lower bound after these answers, in order."""
+    qualities = QualityModel()
+    qualities.descents = descents(fleet(BASE, QUANTISED))
+    for model, adequate in told:
+        qualities.observe(0.9, model, "chat", adequate)
+    return qualities.correct(0.9, "llama-awq", "chat")
+
+
+def test_what_is_learned_of_the_base_later_counts_too() -> None:
+    """One bad answer of a variant weighs no more for having come before its base was judged; what comes of a base that
+    is known no longer says anything of it."""
+    bad, good = ("llama-awq", 0.0), [("llama-3.1-8b", 1.0)] * 90
+    before, after = taught(bad, *good), taught(*good, bad)
+    assert before == pytest.approx(after, abs=0.01)
+    assert before[0] > taught(bad)[0] + 0.02
+    known = [("llama-3.1-8b", 1.0)] * BASE_KNOWN
+    assert taught(bad, *known) == taught(bad, *known, *known)
+
+
+def test_a_variant_that_was_judged_much_stands_on_its_own() -> None:
+    """More answers than are kept of it: its base says nothing of it any more. A restart counts as that as well."""
+    many = [("llama-awq", 0.0)] * 60
+    assert taught(*many) == taught(*many, ("llama-3.1-8b", 1.0))
+    qualities = QualityModel()
+    qualities.descents = descents(fleet(BASE, QUANTISED))
+    qualities.observe(0.9, "llama-awq", "chat", 0.0)
+    qualities.restore(qualities.state())
+    kept = qualities.correct(0.9, "llama-awq", "chat")
+    qualities.observe(0.9, "llama-3.1-8b", "chat", 1.0)
+    assert qualities.correct(0.9, "llama-awq", "chat") == kept
 
 
 def test_doubts_add_up_along_a_line_and_a_circle_ends() -> None:

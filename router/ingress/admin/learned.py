@@ -43,7 +43,7 @@ class Freeze(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LearnedRoutes:
-    """The handlers. `check` refuses who may not ask."""
+    """The handlers. `check` refuses who is no operator."""
 
     def __init__(self, learned: LearnedState, check: Callable[[Request], None]) -> None:
         self._learned, self._check = learned, check

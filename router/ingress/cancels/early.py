@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf
 
+EARLY, UNKNOWN = "cancel_early", "cancel_unknown"
+"""What a cancel is that finds nothing to take back: while its request may yet come, and when it is given up. One that
+is early is `cancelled` or unknown in the end: those two count each cancel once."""
 REMEMBER_S = 600.0
 """How long a cancel waits for its request: as long as one may lie at a broker while routers have no room."""
 REMEMBER_MAX = 16_384
@@ -12,20 +14,30 @@ REMEMBER_MAX = 16_384
 
 
 class EarlyCancels:
-    """Keys of requests that have yet to come, if they do. `now` is monotonic seconds."""
+    """Keys of requests that have yet to come, if they do. `now` is monotonic seconds; `give_up` is called for each
+    whose request did not."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
+    def __init__(self, now: Callable[[], float], give_up: Callable[[], None]) -> None:
+        self._now, self._give_up = now, give_up
         self._until: dict[str, float] = {}
 
     def remember(self, key: str) -> None:
-        """Keep a key for a while."""
+        """Keep a key for a while. One that was kept is given up for it: each cancel ends once."""
+        if self._until.pop(key, None) is not None:
+            self._give_up()
+        self._until[key] = self._now() + REMEMBER_S
+        self.forget_old()
+
+    def forget_old(self) -> None:
+        """Give up those that waited long enough, and those there is no room for."""
         now = self._now()
-        self._until.pop(key, None)
-        self._until[key] = now + REMEMBER_S
-        while len(self._until) > REMEMBER_MAX or next(iter(self._until.values())) < now:
+        while self._until and (len(self._until) > REMEMBER_MAX or next(iter(self._until.values())) < now):
             del self._until[next(iter(self._until))]
+            self._give_up()
 
     def take(self, key: str) -> bool:
         """Whether a key is kept; it is forgotten by that."""
-        return bool(self._until) and self._until.pop(key, -inf) >= self._now()
+        if not self._until:
+            return False
+        self.forget_old()
+        return self._until.pop(key, None) is not None

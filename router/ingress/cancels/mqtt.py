@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from router.domain.errors import RequestError
+from router.ingress.cancels.early import EARLY, REMEMBER_S
 from router.ingress.mqtt_client import Disconnected, MqttConnection
 from router.ingress.mqtt_options import MqttOptions
 from router.ingress.mqtt_replies import STRIKES, Replies
@@ -18,19 +19,24 @@ from router.ports.journal import key_of
 from router.wire.mqtt import read_cancel
 from router.wire.mqtt_packet import Publish
 
+_TICK_S = 1.0
+
 
 class Cancels:
-    """`cancel` takes the journal's key of a request, and says whether it was open. A broker that lets nobody subscribe
+    """`cancel` takes the journal's key of a request, and says what happened; empty where a request is taken back, which
+    is told when it ends. `forget_old` gives up what waited for a request in vain. A broker that lets nobody subscribe
     here costs the cancels alone."""
 
     def __init__(
         self,
         options: MqttOptions,
         replies: Replies,
-        cancel: Callable[[str], bool],
+        cancel: Callable[[str], str],
+        forget_old: Callable[[], None],
         event: Callable[[str, str], None],
     ) -> None:
         self._options, self._replies, self._cancel, self._event = options, replies, cancel, event
+        self._forget_old = forget_old
         self._due = asyncio.Event()
         self._subscribed: MqttConnection | None = None
         replies.on_connect.append(self._due.set)
@@ -68,5 +74,8 @@ class Cancels:
         except RequestError as error:
             self._event("invalid", f"cancel: {error.code}")
             return
-        if not self._cancel(key_of(asked.tenant, asked.request_id)):
-            self._event("cancel_unknown", "nothing is open under that id here")
+        what = self._cancel(key_of(asked.tenant, asked.request_id))
+        if what:
+            self._event(what, "nothing is open under that id here")
+        if what == EARLY:
+            asyncio.get_running_loop().call_later(REMEMBER_S + _TICK_S, self._forget_old)

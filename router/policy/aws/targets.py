@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from router.domain.aws.terms import Api
 from router.domain.deployment import Kind
 from router.domain.errors import PolicyError
+from router.policy.aws.compile import BACKENDS
 from router.policy.parse import Path, Source
 from router.policy.schema.fleet import DeploymentSpec
 from router.wire.aws.invoke.families import payload_named
 
 _BEDROCK_ARN = re.compile(r"^arn:aws(?:-[^:]+)?:bedrock:(?P<region>[a-z0-9-]+):[^:]*:(?P<what>[a-z-]+)/\S+$")
+_REGION = re.compile(r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$")
 _MODEL_ID = re.compile(r"^[a-zA-Z0-9][-_.:a-zA-Z0-9]*$")
 _NOT_FOR_JOBS = frozenset({"provisioned-model", "imported-model", "prompt-router", "default-prompt-router"})
 _ENDPOINT = re.compile(r"^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}$")
@@ -21,7 +23,9 @@ _IN_ADDRESS = re.compile(r"endpoints?/(?P<name>[-a-zA-Z0-9]+)")
 
 
 def unfit_target(source: Source, path: Path, spec: DeploymentSpec) -> Iterator[PolicyError]:
-    """A target that no call would find, or that is of another kind than what stands beside it."""
+    """A target or region that no call would find, or that is of another kind than what stands beside it."""
+    if spec.backend in BACKENDS and spec.region is not None and _REGION.match(spec.region) is None:
+        yield source.problem((*path, "region"), f"`{spec.region}` is no AWS region, such as us-east-1")
     if spec.target is None:
         return
     if spec.backend == "sagemaker" and _ENDPOINT.match(spec.target) is None:

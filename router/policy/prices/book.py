@@ -44,6 +44,15 @@ class PriceBook(Struct, frozen=True):
             found += [] if row is None else [row]
         return found
 
+    def on_bedrock(self, model: str) -> Listed | None:
+        """What a model costs by the token where no deployment says where it is called: units are bought of Bedrock."""
+        own = self.models.get(model)
+        if own is not None:
+            return own_row(model, own)
+        lists = (prices for prices in (self.litellm, self.shipped) if prices is not None)
+        rows = (row for prices in lists if (row := prices.find((BEDROCK,), model)) is not None)
+        return next((row for row in rows if Lane.DEFAULT in row.rates), None)
+
     def choices(self) -> dict[str, Listed]:
         """What the models cost that a prompt router of Bedrock may choose, by plain name."""
         found: dict[str, Listed] = {}

@@ -21,6 +21,9 @@ FACTORS_CITED = (
 )
 
 _HOUR_S = 3600.0
+_FOR_AN_HOUR = 2.0 / 1.25
+"""Times the price of a write for five minutes, where a list has none for an hour (docs.claude.com, "Prompt caching":
+1.25 and 2 times the input)."""
 _PROVIDER = re.compile(r"^(?:anthropic|amazon|meta|mistral)\.")
 _RELEASE = re.compile(r"(?:-20\d{6}|-20\d\d-\d\d-\d\d)?(?:-v\d+)?(?::\d+)?$")
 _ROUTER = re.compile(r":(?:default-)?prompt-router/")
@@ -47,7 +50,9 @@ class Rate(Struct, frozen=True):
 
     def price(self, source: str, *, hourly_usd: float = 0.0, kept_s: float = 0.0) -> Price:
         """As a deployment has it; `kept_s` is how long a prefix is kept that is written to the cache."""
-        write = self.cache_write_1h if kept_s >= _HOUR_S and self.cache_write_1h is not None else self.cache_write
+        write = self.cache_write
+        if kept_s >= _HOUR_S and write is not None:
+            write = round(write * _FOR_AN_HOUR, 9) if self.cache_write_1h is None else self.cache_write_1h
         return Price(self.input, self.output, hourly_usd, self.cache_read, write, source)
 
 

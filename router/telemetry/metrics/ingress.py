@@ -33,6 +33,7 @@ HAPPENINGS = {
         "verdict_missing",
         "verdict_unknown",
         "cancelled",
+        "cancel_early",
         "cancel_unknown",
         "journal_failed",
         "client_gone",
