@@ -114,8 +114,7 @@ class Viewer:
             else:
                 ttft, tpot, work = _of_batch(member, load, now)
             e2e = ttft + tpot * (output - 1.0)
-            p_slo, pressure = _promises(member, asked, ttft, tpot, e2e)
-            pressure = filled if filled > pressure else pressure
+            p_slo, pressure = _promises(member, asked, ttft, tpot, e2e, filled)
             if prospect is None or wait is not None:
                 p_slo, pressure = _eased(member, ticket, aim, p_slo, pressure)
             has_room, fits, bid_usd = True, True, 0.0
@@ -194,7 +193,9 @@ def _of_batch(member: Member, load: Load, now: float) -> tuple[float, float, flo
     return tuner.wait_s(load.waiting_sequences, now=now), 0.0, tuner.expected_s(1) / tuner.max_items
 
 
-def _eased(member: Member, ticket: Ticket, aim: Aim, p_slo: float, pressure: float) -> tuple[float, float]:
+def _eased(
+    member: Member, ticket: Ticket, aim: Aim, p_slo: float, pressure: float | None
+) -> tuple[float, float | None]:
     """The promises of an endpoint that is no continuous server of our own."""
     if member.batch is not None and not member.account.permits and member.batch.curve.is_unheard(aim.now):
         p_slo, pressure = max(p_slo, _WORTH_ASKING), 0.0
@@ -229,16 +230,20 @@ def aim_of(ticket: Ticket, now: float, after_s: float = 0.0) -> Aim:
     )
 
 
-def _promises(member: Member, aim: Aim, ttft: float, tpot: float, e2e: float) -> tuple[float, float]:
-    """P(every objective and the deadline are met), and how hard the prediction presses on the latency objectives."""
+def _promises(
+    member: Member, aim: Aim, ttft: float, tpot: float, e2e: float, filled: float = 0.0
+) -> tuple[float, float | None]:
+    """P(every objective and the deadline are met), and what presses most: the prediction on a latency objective, or the
+    load on the room that there is (`filled`). `None` where the prompt alone takes up the time to the first token."""
     latency = member.latency
-    p, pressure = 1.0, 0.0
+    p, pressure, hopeless = 1.0, filled, False
     left, threshold, whole = aim.ttft_left_s, aim.tpot_s, aim.whole_left_s
     if left is not None:
         p = latency.ttft.p_within(ttft, left)
         own = latency.multiplier * latency.per_prefill_token_s * aim.input_tokens
         room, least = left - own, aim.ttft_least_s
-        pressure = (ttft - own) / (room if room > least else least)
+        hopeless = room <= least and not member.is_whole
+        pressure = max(pressure, (ttft - own) / (room if room > least else least))
     if threshold is not None and member.batch is None:
         p *= latency.tpot.p_within(tpot, threshold)
         if tpot > pressure * threshold:
@@ -250,4 +255,4 @@ def _promises(member: Member, aim: Aim, ttft: float, tpot: float, e2e: float) ->
         p *= below(0.0, math.log(e2e / whole), sigma) if whole > 0.0 else 0.0
         if left is None:
             pressure = max(pressure, e2e / whole if whole > 0.0 else _TOO_LATE)
-    return p, pressure
+    return p, None if hopeless else pressure

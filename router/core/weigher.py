@@ -115,7 +115,8 @@ class Weigher:
             if unable and view.deployment.name in unable:
                 continue
             load = view.load  # what is idle is not scarce, however slow it is
-            member.price.observe(view.pressure if load.sequences or load.waiting_sequences else 0.0)
+            if view.pressure is not None:
+                member.price.observe(view.pressure if load.sequences or load.waiting_sequences else 0.0)
             useful = duty * view.p_adequate
             if member.wait is not None:  # replicas make no lane sooner
                 useful *= view.p_slo

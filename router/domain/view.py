@@ -55,8 +55,9 @@ class DeploymentView(Struct, frozen=True, gc=False):
     cost_usd: float
     work_s: float
     """Server seconds this request is expected to take of the deployment."""
-    pressure: float
-    """How hard the prediction presses on the objectives: 1 is at the tightest."""
+    pressure: float | None
+    """How hard the prediction presses on the objectives: 1 is at the tightest. `None` where the deployment could not be
+    in time if it were idle."""
     capacity_price: float
     quota_ok: bool
     quota_fits: bool

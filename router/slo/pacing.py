@@ -34,11 +34,12 @@ class CapacityPrice:
         self._count = 0
         self._updated: float | None = None
 
-    def value(self, pressure: float) -> float:
-        """Price at this pressure (1 is at the objective): what the past has taught plus what is pressing now."""
+    def value(self, pressure: float | None) -> float:
+        """Price at this pressure (1 is at the objective; `None`: it says nothing of the load): what the past has
+        taught plus what is pressing now."""
         if self.is_advice:
             return 0.0
-        excess = pressure - _PRESSURE_TARGET
+        excess = 0.0 if pressure is None else pressure - _PRESSURE_TARGET
         price = self.integral + _CAPACITY_PROPORTIONAL * excess if excess > 0.0 else self.integral
         return price if price < self.high else self.high
 
