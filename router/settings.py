@@ -165,7 +165,7 @@ class HttpSettings(_Group):
     admin_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_separated)] = ()
     """Keys of operators, separated by commas: they alone may read and change what was learned (/v1/learned), and read
     the policy in force and any decision (/v1/policy, /v1/decisions). Without any, /v1/learned is shut where there are
-    other keys, or where HOST is not loopback, and the others are open to whoever may ask."""
+    other keys, where HOST is not loopback, or to what a proxy passes on, and the others are open to whoever may ask."""
     max_body_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 4 * 1024 * 1024
     """Largest request body, over MQTT too."""
 
@@ -231,6 +231,19 @@ def load_settings(env_file: Path | None = Path(".env"), **overrides: Any) -> Set
     if settings is None or problems:
         raise SettingsError("\n".join(dict.fromkeys(problems)))
     return settings
+
+
+def check_to_serve(settings: Settings, env_file: Path | None) -> None:
+    """Raises `SettingsError` where a key was meant for a router's own and stands under the name that commands read:
+    it would admit everyone."""
+    written = {**_dotenv(env_file), **os.environ}
+    misplaced = sorted(name for name in OF_COMMANDS if written.get(name))
+    if misplaced and not (settings.http.api_keys or settings.http.admin_keys):
+        own = " and ".join(f"{PREFIX}HTTP{NESTED}{name.removeprefix(PREFIX)}S" for name in misplaced)
+        raise SettingsError(
+            f"{' and '.join(misplaced)}: only commands that ask a running router read this, and this one would admit "
+            f"everyone. Set {own} to guard it, or unset this"
+        )
 
 
 def variables() -> dict[str, str]:

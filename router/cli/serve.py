@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from router.runtime.reload import load_to_serve
-from router.settings import load_settings
+from router.settings import check_to_serve, load_settings
 from router.wiring import House
 
 _SWITCH_S = 0.0002
@@ -39,6 +39,7 @@ def serve(
     """
     overrides: dict[str, Any] = {} if policies is None else {"policies": policies}
     settings = load_settings(env_file, **overrides)
+    check_to_serve(settings, env_file)
     if port is not None:
         settings = settings.model_copy(update={"http": settings.http.model_copy(update={"port": port})})
     policy = load_to_serve(settings.policies)

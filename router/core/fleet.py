@@ -6,6 +6,8 @@ import math
 from random import Random
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from router.control.allowance import Allowance
 from router.control.batching import BatchTuner
 from router.control.capacity import Quota
@@ -70,7 +72,8 @@ class Member:
         self.latency = LatencyModel(deployment.step or profile_for(deployment.model, deployment.tier))
         self.limit = limit_of(deployment, bounds)
         self.tokens = token_limit_of(deployment)
-        self.room = Room(deployment.name, is_advice=deployment.mode is Mode.ADVISE)
+        least, _ = limit_bounds(deployment, bounds)
+        self.room = Room(deployment.name, least=least, is_advice=deployment.mode is Mode.ADVISE)
         self.quota = Quota(deployment.quota) if deployment.kind is Kind.PROVISIONED else None
         self.reserve = None if self.quota is None else Reserve(deployment, self.quota)
         self._may_learn_size()
@@ -107,6 +110,7 @@ class Member:
         old, self.deployment = self.deployment, deployment
         self.price.high = bounds.capacity_price_max
         self.tokens.stated = deployment.limit.tokens
+        self.room.least, _ = limit_bounds(deployment, bounds)
         if deployment.mode is not old.mode:
             self.price.put_in_force(is_advice=deployment.mode is Mode.ADVISE)
             self.tokens = token_limit_of(deployment)
@@ -183,7 +187,7 @@ class Member:
     def on_scraped(self, load: ScrapedLoad) -> None:
         """The server told its own load. What of it is not ours is added to what we see; where all is ours, the used
         share of its memory says how large that is."""
-        own = self.account.on_scraped(load.running + load.waiting, load.observed)
+        own = self.account.on_scraped(load.running, load.waiting, load.observed)
         if own is not None and load.kv_ratio is not None:
             self.tokens.tell(own, load.kv_ratio)
 
@@ -209,13 +213,16 @@ class Member:
         if spread != self.spread:
             self.spread = spread
         account.remember(now)
-        account.relax(now)
+        if account.relax(now):
+            self.tokens.on_untold()
         context = account.context_tokens / account.decoding if account.decoding else _TYPICAL_CONTEXT_TOKENS
         share = self.latency.prefill_s_per_token * account.prefill_rate.at(now)
         off = math.hypot(spread.tpot_log_mean, spread.tpot_log_sigma)
         sight = Sight(now, account.in_flight, tpot_s, context, share, off)
         moved = None if self.price.is_held else self.limit.update(self.latency, sight)
         full = self.room.beat(account.in_flight, now=now)
+        if full is not None and self.limit.kind is LimitKind.FIXED:
+            full = replace(full, advised=True)
         updates = moved, full, self.tokens.beat(account.in_flight, account.held_tokens, now=now), aged
         return [*(update for update in updates if update is not None), *observed(self, now=now)]
 

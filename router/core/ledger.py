@@ -243,11 +243,12 @@ class Account:
             self.decoding -= 1
             self.context_tokens -= tokens + permit.tokens
 
-    def relax(self, now: float) -> None:
-        """Telemetry that stopped coming is believed less and less."""
+    def relax(self, now: float) -> bool:
+        """Telemetry that stopped coming is believed less and less; whether it has."""
         stale = now - self.scraped_at - _SCRAPE_STALE_S
         if self.outside > 0.0 and stale > 0.0:
             self.outside *= 0.5 ** min(stale / _SCRAPE_STALE_S, 1.0)
+        return stale > 0.0
 
     def load(self, now: float, prefill_s_per_token: float) -> Load:
         """The load as of `now`; prompts ahead are taken to drain since the last one that was through.
@@ -272,16 +273,19 @@ class Account:
         """Keep what is in flight now, for telemetry that will come late."""
         self.history.append((now, self.in_flight, self.held_tokens))
 
-    def on_scraped(self, sequences: int, observed: float) -> int | None:
-        """A server counted this many sequences, ours included, at `observed`: the rest are of others. Gives the tokens
-        that we held then, where there were no others."""
+    def on_scraped(self, running: int, waiting: int, observed: float) -> float | None:
+        """A server counted these sequences, ours included, at `observed`: the rest are of others. Gives the tokens that
+        were in its memory for us then, where there were no others: what still waits before it is not."""
         if observed <= self.scraped_at:
             return None
         self.scraped_at = observed
         then = next((past for past in reversed(self.history) if past[0] <= observed), None)
         own, held = (self.in_flight, self.held_tokens) if then is None else then[1:]
+        sequences = running + waiting
         self.outside += _OUTSIDE_SHARE * (max(sequences - own, 0) - self.outside)
-        return held if sequences <= _OURS * own else None
+        if sequences > _OURS * own:
+            return None
+        return held * running / sequences if sequences else 0.0
 
     def silent_s(self, now: float) -> float:
         """For how long calls that stream have been silent, all of them; 0 where there are none. One whose reader is

@@ -71,6 +71,7 @@ class Ticket:
         "shaped",
         "shifts",
         "tried",
+        "unaskable",
         "view",
     )
 
@@ -106,7 +107,8 @@ class Ticket:
         self.floor_counted: tuple[float, float] | None = None
         self.decision: Decision | None = None
         self.view: DeploymentView | None = None
-        self.tried: frozenset[str] = frozenset()
+        self.tried = self.unaskable = frozenset[str]()
+        """Deployments not to be called next, and those that the request cannot be put to, however often."""
         self.attempts, self.cost_usd, self.cost_source = 0, 0.0, ""
         self.first_sent: float | None = None
         self.first_token: float | None = None

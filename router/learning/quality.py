@@ -112,13 +112,13 @@ class QualityModel:
             if len(self._models) >= _MAX_MODELS:
                 return ""
             belief = self._models[model] = Belief.child(*self._known(model))
+            self._young.add(model, self.descents.get(model, ()), self._models)
         self._reach.setdefault(model, Reach()).learn(novelty)
         z = logit(estimate)
         answer = (z, z if common is None else common, use_case, adequate)
         said = belief.learn(*answer)
-        if self.descents:
-            self._young.keep(model, answer, self.descents.get(model, ()), self._models)
-            self._young.begin_again(model, self._models, self.descents)
+        self._young.keep(model, answer)
+        self._young.begin_again(model, self._models, self.descents)
         if belief.fallen:
             self.fallen.add(model)
         else:
@@ -168,7 +168,6 @@ class QualityModel:
     def restore(self, state: dict[str, list[float]]) -> None:
         """Take up a checkpoint; raises `ValueError` where it is not one. A model of which it says what is known anyway
         stays as it is, with what no checkpoint keeps."""
-        self._young.forget()
         whole: dict[str, list[float]] = {}
         kinds: dict[str, dict[str, list[float]]] = {}
         for key, row in state.items():
@@ -180,6 +179,8 @@ class QualityModel:
         models = sorted(whole.keys() | kinds.keys())[:_MAX_MODELS]
         found = {model: (whole.get(model), kinds.get(model, {})) for model in models}
         stays = {model: belief for model, belief in self._models.items() if belief.state() == found.get(model)}
+        if not len(stays) == len(found) == len(self._models):
+            self._young.forget()
         self._models = {model: stays.get(model) or Belief.of(*rows) for model, rows in found.items()}
         self._reach = {model: reach for model, reach in self._reach.items() if model in stays}
         self.fallen = {model for model, belief in self._models.items() if belief.fallen}

@@ -10,7 +10,7 @@ from router.domain.events import PriceUpdate
 from router.domain.slo import Budget, FloorUnderOverload, Indicator, Objective, Objectives, QualityFloor, RequestClass
 from tests.regressions.house import House, cancel, code_of, deployment, failing, never, virtually
 
-_STRICT = Objectives(ttft=Objective(Indicator.TTFT, 0.001))
+_STRICT = Objectives(ttft=Objective(Indicator.TTFT, 0.005))
 _GENTLE = Objectives(ttft=Objective(Indicator.TTFT, 1.0))
 
 

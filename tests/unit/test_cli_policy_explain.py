@@ -218,12 +218,15 @@ def daemon() -> Iterator[str]:
 def test_a_running_daemon_can_be_asked(
     app: typer.Typer, place: Path, daemon: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """--url fetches the decision with the key of the settings, an operator's before others; one that it does not know
-    is told."""
+    """--url fetches the decision with the key that commands are given, else with one of the settings, an operator's
+    before others; one that it does not know is told."""
     monkeypatch.setenv("ROUTER_HTTP__API_KEYS", "k1,k2")
     assert "decision d7" in RUNNER.invoke(app, ["--at", "d7", "--url", daemon], catch_exceptions=False).output
     monkeypatch.setenv("ROUTER_HTTP__API_KEYS", "k2")
     monkeypatch.setenv("ROUTER_HTTP__ADMIN_KEYS", "k1")
+    assert "decision d7" in RUNNER.invoke(app, ["--at", "d7", "--url", daemon], catch_exceptions=False).output
+    monkeypatch.setenv("ROUTER_HTTP__ADMIN_KEYS", "k2")
+    monkeypatch.setenv("ROUTER_ADMIN_KEY", "k1")
     assert "decision d7" in RUNNER.invoke(app, ["--at", "d7", "--url", daemon], catch_exceptions=False).output
     with pytest.raises(RequestError, match=r"404 .*the log has more"):
         RUNNER.invoke(app, ["--at", "d8", "--url", daemon], catch_exceptions=False)

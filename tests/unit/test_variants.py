@@ -140,10 +140,12 @@ def test_a_variant_that_was_judged_much_stands_on_its_own() -> None:
     qualities = QualityModel()
     qualities.descents = descents(fleet(BASE, QUANTISED))
     qualities.observe(0.9, "llama-awq", "chat", 0.0)
-    qualities.restore(qualities.state())
-    kept = qualities.correct(0.9, "llama-awq", "chat")
-    qualities.observe(0.9, "llama-3.1-8b", "chat", 1.0)
-    assert qualities.correct(0.9, "llama-awq", "chat") == kept
+    restarted = QualityModel()
+    restarted.descents = qualities.descents
+    restarted.restore(qualities.state())
+    kept = restarted.correct(0.9, "llama-awq", "chat")
+    restarted.observe(0.9, "llama-3.1-8b", "chat", 1.0)
+    assert restarted.correct(0.9, "llama-awq", "chat") == kept
 
 
 def test_doubts_add_up_along_a_line_and_a_circle_ends() -> None:

@@ -30,6 +30,21 @@ from router.wire.openai import Envelope
 
 _ANSWER_WITHIN_S = 10.0
 _MANY = 5
+_NO_KEY = "give an operator's key with --key or in ROUTER_ADMIN_KEY"
+_HINTS = {
+    401: _NO_KEY,
+    403: _NO_KEY,
+    404: "it keeps the latest few thousand; the log has more (leave --url out)",
+}
+"""What to do about an answer of a running daemon, by its status."""
+
+_Key = Annotated[
+    str | None,
+    typer.Option(
+        envvar=["ROUTER_ADMIN_KEY", "ROUTER_API_KEY"],
+        help="With --url: an operator's key, where the daemon asks for one; else its own, where that is set here.",
+    ),
+]
 
 
 def explain(
@@ -43,6 +58,7 @@ def explain(
     policies: Annotated[Path | None, typer.Option(help="Policy directory; else ROUTER_POLICIES or ./policies.")] = None,
     state: Annotated[Path | None, typer.Option(help="State directory; else ROUTER_STATE_DIR or ./state.")] = None,
     url: Annotated[str | None, typer.Option(help="Ask a running daemon for the decision of --at.")] = None,
+    key: _Key = None,
     tenant: Annotated[str, typer.Option(help="Sender, as in the header x-router-tenant.")] = "default",
     request_class: Annotated[str | None, typer.Option("--class", help="Class that the sender names.")] = None,
     topic: Annotated[str, typer.Option(help="MQTT topic that it comes on.")] = "",
@@ -73,7 +89,7 @@ def explain(
         raise RequestError("nothing to explain: name a REQUEST.json, or a decision with --at")
     overrides: dict[str, Any] = {"policies": policies, "state_dir": state}
     settings = load_settings(**{name: value for name, value in overrides.items() if value is not None})
-    then = None if at is None else _logged(at, settings) if url is None else _asked(at, settings, url)
+    then = None if at is None else _logged(at, settings) if url is None else _asked(at, url, key or _own_key(settings))
     now = None
     if request is not None:
         envelope = _envelope(tenant, request_class, topic, deadline, properties or [])
@@ -138,18 +154,23 @@ def _logged(decision_id: str, settings: Settings) -> Logged:
     raise RequestError(f"{len(found)} decisions begin with {decision_id}: {some} ...", code="decision_not_found")
 
 
-def _asked(decision_id: str, settings: Settings, url: str) -> Logged:
+def _own_key(settings: Settings) -> str | None:
+    """Where the command is given what the daemon is given."""
+    keys = settings.http.admin_keys or settings.http.api_keys
+    return keys[0].get_secret_value() if keys else None
+
+
+def _asked(decision_id: str, url: str, key: str | None) -> Logged:
     """A decision as a running daemon tells it."""
     page = f"{url.rstrip('/')}/v1/decisions/{quote(decision_id, safe='')}"
     if not page.startswith(("http://", "https://")):
         raise RequestError(f"--url {url}: write http://HOST:PORT")
-    keys = settings.http.admin_keys or settings.http.api_keys
-    headers = {"authorization": f"Bearer {keys[0].get_secret_value()}"} if keys else {}
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
     try:
         with urlopen(HttpRequest(page, headers=headers), timeout=_ANSWER_WITHIN_S) as answer:  # noqa: S310
             return Logged(msgspec.json.decode(answer.read(), type=Decision))
     except HTTPError as error:
-        hint = "it keeps the latest few thousand; the log has more (leave --url out)" if error.code == 404 else ""
+        hint = _HINTS.get(error.code, "")
         raise RequestError(f"{page}: {error.code} {error.reason}; {hint}".rstrip("; "), code="not_found") from None
     except (URLError, TimeoutError, msgspec.DecodeError) as error:
         raise RequestError(f"{page}: {getattr(error, 'reason', error)}", code="not_found") from None

@@ -1,7 +1,8 @@
 """Who may ask for what: producers show one of the API keys, operators one of theirs.
 
 What changes the router's mind, or takes it elsewhere, is for operators alone. Where nobody gave them keys, it is shut,
-but for a router that has no keys at all and listens on loopback: who reaches that one is on its machine.
+but for a router that has no keys at all and listens on loopback: who reaches that one is on its machine, unless a proxy
+passes it on, or a page in a browser there has its own name lead to loopback.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from router.domain.errors import RequestError
 from router.ingress.http_answers import check_key
 
 _SETTING = "ROUTER_HTTP__ADMIN_KEYS"
+_PASSED_ON = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-real-ip"})
+"""Headers that proxies add."""
 
 
 class Doorkeeper:
@@ -47,11 +50,18 @@ class Doorkeeper:
                 raise RequestError(
                     f"This takes an operator's key, one of {_SETTING}.", code="admin_key_required"
                 ) from None
-        elif not self._is_private:
+        elif not (self._is_private and _is_near(headers)):
             raise RequestError(
                 f"This takes an operator's key, and the router has none: set {_SETTING} where it runs.",
                 code="admin_key_required",
             )
+
+
+def _is_near(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether it comes as from this machine: by no proxy, and to a name of loopback."""
+    name = headers.get(b"host", b"").decode("latin-1")
+    name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
+    return _is_loopback(name) and _PASSED_ON.isdisjoint(headers)
 
 
 def _is_loopback(host: str) -> bool:

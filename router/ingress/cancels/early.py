@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 EARLY, UNKNOWN = "cancel_early", "cancel_unknown"
@@ -19,7 +20,7 @@ class EarlyCancels:
 
     def __init__(self, now: Callable[[], float], give_up: Callable[[], None]) -> None:
         self._now, self._give_up = now, give_up
-        self._until: dict[str, float] = {}
+        self._until: OrderedDict[str, float] = OrderedDict()
 
     def remember(self, key: str) -> None:
         """Keep a key for a while. One that was kept is given up for it: each cancel ends once."""
@@ -28,12 +29,17 @@ class EarlyCancels:
         self._until[key] = self._now() + REMEMBER_S
         self.forget_old()
 
-    def forget_old(self) -> None:
-        """Give up those that waited long enough, and those there is no room for."""
+    def forget_old(self) -> float | None:
+        """Give up those that waited long enough, and those there is no room for; seconds until the next has, `None`
+        where none waits."""
         now = self._now()
-        while self._until and (len(self._until) > REMEMBER_MAX or next(iter(self._until.values())) < now):
-            del self._until[next(iter(self._until))]
+        while self._until:
+            left_s = next(iter(self._until.values())) - now
+            if left_s >= 0.0 and len(self._until) <= REMEMBER_MAX:
+                return left_s
+            self._until.popitem(last=False)
             self._give_up()
+        return None
 
     def take(self, key: str) -> bool:
         """Whether a key is kept; it is forgotten by that."""

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from router.domain.errors import RequestError
-from router.ingress.cancels.early import EARLY, REMEMBER_S
+from router.ingress.cancels.early import EARLY
 from router.ingress.mqtt_client import Disconnected, MqttConnection
 from router.ingress.mqtt_options import MqttOptions
 from router.ingress.mqtt_replies import STRIKES, Replies
@@ -24,19 +24,20 @@ _TICK_S = 1.0
 
 class Cancels:
     """`cancel` takes the journal's key of a request, and says what happened; empty where a request is taken back, which
-    is told when it ends. `forget_old` gives up what waited for a request in vain. A broker that lets nobody subscribe
-    here costs the cancels alone."""
+    is told when it ends. `forget_old` gives up what waited for a request in vain, and says in how many seconds the next
+    will have. A broker that lets nobody subscribe here costs the cancels alone."""
 
     def __init__(
         self,
         options: MqttOptions,
         replies: Replies,
         cancel: Callable[[str], str],
-        forget_old: Callable[[], None],
+        forget_old: Callable[[], float | None],
         event: Callable[[str, str], None],
     ) -> None:
         self._options, self._replies, self._cancel, self._event = options, replies, cancel, event
         self._forget_old = forget_old
+        self._forgetting: asyncio.TimerHandle | None = None
         self._due = asyncio.Event()
         self._subscribed: MqttConnection | None = None
         replies.on_connect.append(self._due.set)
@@ -49,6 +50,13 @@ class Cancels:
 
     async def run(self) -> None:
         """Subscribe at every connection, until cancelled. After three connections that ended over it, no more."""
+        try:
+            await self._stay_subscribed()
+        finally:
+            if self._forgetting is not None:
+                self._forgetting.cancel()
+
+    async def _stay_subscribed(self) -> None:
         strikes = 0
         while True:
             await self._due.wait()
@@ -77,5 +85,12 @@ class Cancels:
         what = self._cancel(key_of(asked.tenant, asked.request_id))
         if what:
             self._event(what, "nothing is open under that id here")
-        if what == EARLY:
-            asyncio.get_running_loop().call_later(REMEMBER_S + _TICK_S, self._forget_old)
+        if what == EARLY and self._forgetting is None:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Look again when the next has waited long enough, while any waits."""
+        left_s = self._forget_old()
+        self._forgetting = None
+        if left_s is not None:
+            self._forgetting = asyncio.get_running_loop().call_later(left_s + _TICK_S, self._forget)

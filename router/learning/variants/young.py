@@ -28,10 +28,13 @@ class Young:
     def __init__(self) -> None:
         self._answers: dict[str, list[Answer]] = {}
 
-    def keep(self, model: str, answer: Answer, bases: Descent, beliefs: Mapping[str, Belief]) -> None:
-        """An answer of a model made from `bases` was learned: the first where its belief has seen one."""
-        if bases and beliefs[model].seen == 1 and all(_is_open(beliefs.get(base)) for base, _ in bases):
+    def add(self, model: str, bases: Descent, beliefs: Mapping[str, Belief]) -> None:
+        """A model made from `bases` is judged for the first time."""
+        if bases and all(_is_open(beliefs.get(base)) for base, _ in bases):
             self._answers[model] = []
+
+    def keep(self, model: str, answer: Answer) -> None:
+        """An answer of a model was learned."""
         kept = self._answers.get(model)
         if kept is not None:
             kept.append(answer)
@@ -39,16 +42,20 @@ class Young:
                 del self._answers[model]
 
     def begin_again(self, base: str, beliefs: MutableMapping[str, Belief], descents: Mapping[str, Descent]) -> None:
-        """Something was learned of a base: put its young variants where they would be had it been known at first."""
-        for model in list(self._answers):
-            doubt = next((doubt for name, doubt in descents.get(model, ()) if name == base), None)
-            if doubt is None or base == model:
+        """Something was learned of a base: put its young variants where they would be had it been known at first, and
+        theirs. Each starts from the nearest that is known, which knows what is behind it."""
+        moved = {base}
+        for model in sorted(self._answers, key=lambda name: len(descents.get(name, ()))):
+            line = descents.get(model, ())
+            nearest, doubt = next(((name, far) for name, far in line if name in beliefs), ("", 0.0))
+            if nearest not in moved or model in moved:
                 continue
-            made = beliefs[base].child(doubt)
+            moved.add(model)
+            made = beliefs[nearest].child(doubt)
             for answer in self._answers[model]:
                 made.learn(*answer)
             beliefs[model] = made
-            if not _is_open(beliefs[base]):
+            if not _is_open(beliefs[nearest]):
                 del self._answers[model]
 
     def forget(self) -> None:

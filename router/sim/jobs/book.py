@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from router.domain.aws.job import ENDED, JobStatus
 from router.domain.control.jobs import AnswersUnused, JobChanged, JobsObserved, RecordsReturned
@@ -81,11 +81,11 @@ class _Lane:
 
 
 class JobBook:
-    """Gathers what the lanes of a fleet do."""
+    """Gathers what the lanes of a fleet do. `classes` gives those in force."""
 
-    def __init__(self, fleet: Sequence[Deployment], classes: Sequence[RequestClass]) -> None:
+    def __init__(self, fleet: Sequence[Deployment], classes: Callable[[], Sequence[RequestClass]]) -> None:
         self._lanes = {str(d.name): _Lane(d, _online(d, fleet)) for d in fleet if d.job is not None}
-        self._terms = {c.name: c for c in classes}
+        self._classes = classes
         self._handed: dict[str, str] = {}
 
     @property
@@ -137,11 +137,10 @@ class JobBook:
 
     def _due_s(self, event: RequestEnded) -> float:
         """Seconds from its arrival to its deadline, its own or that of its class."""
-        request, own = event.request, self._terms[event.request_class].deadline_s
-        dues = [own] if own is not None else []
-        if request.deadline is not None:
-            dues.append(request.deadline - request.arrived)
-        return min(dues, default=float("inf"))
+        request = event.request
+        dues = [c.deadline_s for c in self._classes() if c.name == event.request_class]
+        dues.append(None if request.deadline is None else request.deadline - request.arrived)
+        return min((due for due in dues if due is not None), default=float("inf"))
 
 
 def _online(lane: Deployment, fleet: Sequence[Deployment]) -> Deployment | None:

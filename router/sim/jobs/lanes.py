@@ -42,7 +42,7 @@ class JobLanes:
         backends[KIND] = self._jobs
         self._desk = JobDesk(dispatcher, backends)
         self._watch, self._origin_s = watch, watch.now()
-        self.book = JobBook(controller.policy.deployments, controller.policy.classes)
+        self.book = JobBook(controller.policy.deployments, lambda: controller.policy.classes)
 
     def emit(self, event: Event) -> None:
         """One event of the run."""

@@ -63,9 +63,10 @@ class ServerMetrics:
         name = self._words.deployments[event.deployment]
         self._asked.add((name, _RESULTS[event.result]))
         self._up.put((name,), float(event.running is not None))
+        if event.kv_ratio is None:
+            self._kv.forget(lambda labels: labels[0] == name)
         if event.running is None or event.waiting is None:
             self._sequences.forget(lambda labels: labels[0] == name)
-            self._kv.forget(lambda labels: labels[0] == name)
             return
         self._at.put((name,), event.at)
         self._sequences.put((name, "running"), event.running)

@@ -210,9 +210,17 @@ def _inference_config(body: ChatBody, attempt: Attempt) -> Json:
         "maxTokens": body.output_limit or attempt.max_tokens,
         "temperature": None if temperature is None else min(temperature, _MAX_TEMPERATURE),
         "topP": top_p,
-        "stopSequences": sent_stops(body) or None,
+        "stopSequences": _stops(body, attempt) or None,
     }
     return {name: value for name, value in config.items() if value is not None}
+
+
+def _stops(body: ChatBody, attempt: Attempt) -> list[str]:
+    """Anthropic's models refuse a stop of white space alone ("each stop sequence must contain non-whitespace")."""
+    stops = sent_stops(body)
+    if not all(stop.strip() for stop in stops) and _family(attempt) in {"anthropic", "claude"}:
+        raise _unsupported("a stop of white space alone with Claude", "stop")
+    return stops
 
 
 def _tool_config(body: ChatBody, turns: Sequence[Json]) -> Json | None:

@@ -9,7 +9,7 @@ POLL_SHARE, POLL_LEAST_S, POLL_MOST_S = 0.05, 5.0, 300.0
 """A job is asked about after this share of its age, within these bounds."""
 ORPHAN_S = 120.0
 """How long a job goes on, or its answers are kept for those who may come back after a restart, when nobody waits."""
-_RETRY_S = 30.0
+_RETRY_S, _DOUBLINGS = 30.0, 4
 
 
 class Running:
@@ -51,7 +51,7 @@ class Running:
     def failed(self, *, now: float) -> None:
         """The service could not be asked: later again, and later each time."""
         self.failures += 1
-        self.poll_at = now + min(_RETRY_S * 2.0 ** (self.failures - 1), POLL_MOST_S)
+        self.poll_at = now + min(_RETRY_S * 2.0 ** min(self.failures - 1, _DOUBLINGS), POLL_MOST_S)
 
     def seen(self, waiting: int, *, now: float) -> None:
         """So many wait for it now."""

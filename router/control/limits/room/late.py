@@ -33,8 +33,11 @@ _ALIKE, _OF_CHANCE = 0.05, 0.3
 over the root of their number). Of a full memory it is some .015 in tokens, and .08 in calls, where chance has .14."""
 _LESS, _IN_TIME = 0.9, 8
 """So many first tokens must have come in time with at most this part of what is held when they are late."""
-_SEEN = 32
-_KEPT = 128
+_WORTH_TELLING = 0.05
+_APART_S = 0.25
+"""First tokens that come closer together tell the same: one of them is kept, or a busy server would never be looked at
+for long enough."""
+_SEEN, _KEPT = 32, 1200
 
 
 class FirstToken(Struct, frozen=True, gc=False):
@@ -51,19 +54,23 @@ class FirstToken(Struct, frozen=True, gc=False):
 class Room:
     """How many calls one deployment takes in, where that is seen; what it says of tokens is for `TokenLimit`."""
 
-    __slots__ = ("_calls", "_deployment", "_in_time", "_late", "_owed", "is_advice")
+    __slots__ = ("_calls", "_deployment", "_in_time", "_late", "_owed", "_said", "is_advice", "least")
 
-    def __init__(self, deployment: str, *, is_advice: bool = False) -> None:
+    def __init__(self, deployment: str, *, least: float = 1.0, is_advice: bool = False) -> None:
         self._deployment, self.is_advice = deployment, is_advice
+        self.least = least
+        """The operator's lower bound."""
         self._calls = Ceiling()
         self._late: deque[tuple[float, FirstToken]] = deque(maxlen=_SEEN)
         self._in_time: deque[tuple[float, FirstToken]] = deque(maxlen=_KEPT)
         self._owed: LimitUpdate | None = None
+        self._said = 0
+        """The bound that was told last."""
 
     @property
     def calls(self) -> float:
         """Calls that may be in flight; infinite where nothing is known, or it is only advised."""
-        return math.inf if self.is_advice else self._calls.value
+        return math.inf if self.is_advice else max(self._calls.value, self.least)
 
     def beat(self, calls: int, *, now: float) -> LimitUpdate | None:
         """Calls in flight at a heartbeat; says how the bound has moved since the last."""
@@ -74,12 +81,13 @@ class Room:
     def observe_first_token(self, first: FirstToken, *, now: float) -> float | None:
         """Learns from a late one. Gives the tokens that the server holds and no more, where memory is full."""
         if first.waited_s < _LATE_TIMES * first.predicted_s + _LATE_S:
-            self._in_time.append((now, first))
+            _keep(self._in_time, first, now)
             return None
         if first.slower > _USUAL_PACE:
             return None
         late = self._late
-        late.append((now, first))
+        if not _keep(late, first, now):
+            return None
         _forget(late, now - _MEMORY_S)
         if len(late) < _LEAST or now - late[0][0] < _LEAST_S:
             return None
@@ -103,9 +111,17 @@ class Room:
     def _fill(self, held: int) -> None:
         old = self._calls.value
         self._calls.on_full(held)
-        if old != held:
-            before = held if math.isinf(old) else old
-            self._owed = LimitUpdate(self._deployment, REQUESTS, before, held, "full", self.is_advice)
+        if max(abs(old - held), abs(self._said - held)) > _WORTH_TELLING * held:
+            self._said, new = held, max(held, self.least)
+            before = new if math.isinf(old) else max(old, self.least)
+            self._owed = LimitUpdate(self._deployment, REQUESTS, before, new, "full", self.is_advice)
+
+
+def _keep(seen: deque[tuple[float, FirstToken]], first: FirstToken, now: float) -> bool:
+    if seen and now - seen[-1][0] < _APART_S:
+        return False
+    seen.append((now, first))
+    return True
 
 
 def _forget(seen: deque[tuple[float, FirstToken]], before: float) -> None:

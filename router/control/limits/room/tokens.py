@@ -115,12 +115,19 @@ class TokenLimit:
         self._tell_move(held, "full")
 
     def tell(self, held: float, used_ratio: float) -> None:
-        """Telemetry as of when `held` tokens of ours, and nobody else's, took up this share of the server's memory."""
-        if used_ratio < _LEAST_TOLD:
+        """Telemetry as of when `held` tokens of ours, and nobody else's, took up this share of the server's memory. A
+        small share tells no size, only that it is no smaller than that."""
+        if held <= 0.0 or (used_ratio < _LEAST_TOLD and held <= _LEAST_TOLD * (self._told or math.inf)):
             return
-        size = held / used_ratio
+        size = held / max(used_ratio, _LEAST_TOLD)
         self._told = size if self._told is None else self._told + _TOLD_SHARE * (size - self._told)
         self._tell_move(size, "telemetry")
+
+    def on_untold(self) -> None:
+        """The server tells its load no more: what it told is tried again as carefully as any ceiling."""
+        if self._told is not None:
+            self._ceiling.on_full(min(self._told, self._ceiling.value))
+            self._told = None
 
     def _tell_move(self, seen: float, reason: str) -> None:
         after = self._learned or 0.0

@@ -29,11 +29,12 @@ class Details(Struct, frozen=True):
     generated_tokens: int | None = None
     input_length: int | None = None
 
-    def finish(self) -> str:
-        """In OpenAI's words; `BackendError` where LMI says that generating failed."""
+    def finish(self, *, is_stopped: bool) -> str:
+        """In OpenAI's words; `BackendError` where LMI says that generating failed. A container that was not told of the
+        stop that ended the answer went on to its bound."""
         if self.finish_reason == "error":
             raise BackendError("the container failed while it generated")
-        return "length" if self.finish_reason == "length" else "stop"
+        return "length" if self.finish_reason == "length" and not is_stopped else "stop"
 
     def usage(self, call: TextCall) -> Usage | None:
         """As the container counted, where it did."""
@@ -70,10 +71,10 @@ def container_error(said: str, kind: str | None) -> BackendError:
     return _ERRORS.get(kind or "", BackendError)(said)
 
 
-def until_stop(text: str, stops: Sequence[str]) -> str:
-    """The text before the first of `stops`; TGI leaves them in."""
+def until_stop(text: str, stops: Sequence[str]) -> tuple[str, bool]:
+    """The text before the first of `stops`, which TGI leaves in, and whether there was one."""
     ends = [at for stop in stops if (at := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
+    return (text[: min(ends)], True) if ends else (text, False)
 
 
 def _generations(body: bytes, number: int) -> list[_Generation]:
@@ -99,10 +100,10 @@ def _generations(body: bytes, number: int) -> list[_Generation]:
 def _delta(one: _Generation, call: TextCall) -> Delta:
     said = one.generated_text if one.generated_text is not None else one.generation
     details = one.details or Details()
-    finish = details.finish()
     if said is None:
         raise ProtocolError("the container's answer has no generated_text")
-    text = until_stop(said.removeprefix(call.inputs), call.stops).lstrip()
+    found, is_stopped = until_stop(said.removeprefix(call.inputs), call.stops)
+    text, finish = found.lstrip(), details.finish(is_stopped=is_stopped)
     usage = details.usage(call)
     tokens = ceil(text_tokens(text)) if usage is None else usage.output_tokens
     return Delta(choices=whole_choices(text, finish), tokens=tokens, finish_reason=finish, usage=usage, whole=True)

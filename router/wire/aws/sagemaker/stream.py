@@ -139,7 +139,7 @@ class TokenReader:
         return said
 
     def _end(self, details: Details) -> Delta:
-        finish = details.finish()
+        finish = details.finish(is_stopped=self._stopped)
         self.ended = True
         return self._piece("" if self._stopped else self._held, finish=finish, details=details)
 
