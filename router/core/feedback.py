@@ -49,6 +49,7 @@ class Feedback:
         member = permit.member
         member.account.on_first_token(permit, now=now)
         member.circuit.on_alive(permit.attempt.id)
+        member.taken.observe(*permit.beside, now=now)
         if not permit.silent:
             observed = now - permit.attempt.started
             member.observe_first_token(permit, observed, now=now)

@@ -12,11 +12,11 @@ from router.control.allowance import Allowance
 from router.control.batching import BatchTuner
 from router.control.capacity import Quota
 from router.control.circuit import Circuit
-from router.control.limits import FirstToken, Room, Sight
+from router.control.limits import FirstToken, Sight, Taken
 from router.control.profiles import profile_for
 from router.control.prompt_cache import PromptCache
 from router.control.staleness import Staleness
-from router.core.capacity.limits import limit_bounds, limit_of, most_items, token_limit_of, tuner_of
+from router.core.capacity.limits import limit_bounds, limit_of, most_items, room_of, token_limit_of, tuner_of
 from router.core.capacity.reserve import Reserve, spills_to
 from router.core.capacity.shared import Shared, observed
 from router.core.ledger import Account, Permit
@@ -72,8 +72,8 @@ class Member:
         self.latency = LatencyModel(deployment.step or profile_for(deployment.model, deployment.tier))
         self.limit = limit_of(deployment, bounds)
         self.tokens = token_limit_of(deployment)
-        least, _ = limit_bounds(deployment, bounds)
-        self.room = Room(deployment.name, least=least, is_advice=deployment.mode is Mode.ADVISE)
+        self.room = room_of(deployment, bounds)
+        self.taken = Taken()
         self.quota = Quota(deployment.quota) if deployment.kind is Kind.PROVISIONED else None
         self.reserve = None if self.quota is None else Reserve(deployment, self.quota)
         self._may_learn_size()
@@ -152,6 +152,7 @@ class Member:
 
     def open(self, permit: Permit, view: DeploymentView, *, now: float) -> None:
         """Take a permit: ledger, circuit and quota know of it before the next decision."""
+        permit.beside = self.account.in_flight, self.account.held_tokens
         self.account.open(permit, now=now)
         self.standing = None
         self.circuit.on_sent(permit.attempt.id, now=now)
@@ -193,11 +194,12 @@ class Member:
 
     def on_refused(self, *, now: float) -> list[Event]:
         """It said that it is too much: cut what it is too much of. Reserved tokens a minute are no matter of how many
-        at once, and are seen to by the quota."""
-        account = self.account
-        if self.quota is not None or self.tokens.on_refused(account.in_flight, account.held_tokens, now=now):
+        at once, and are seen to by the quota; nor is what it has lately taken beside as many."""
+        calls, tokens = self.account.in_flight, self.account.held_tokens
+        taken = self.taken.beside(now=now)
+        if self.quota is not None or (tokens > taken[1] and self.tokens.on_refused(calls, tokens, now=now)):
             return []
-        update = self.limit.on_refused(account.in_flight, now=now)
+        update = self.limit.on_refused(calls, now=now) if calls > taken[0] else None
         return [] if update is None else [update]
 
     def beat(self, tpot_s: float | None, *, now: float) -> list[Event]:
@@ -276,14 +278,9 @@ class Member:
             calls = room
         return calls, tokens, filled
 
-    @property
-    def most_calls(self) -> float:
-        """Calls that may be in flight."""
-        return self.bounds()[0]
-
     def limited(self) -> Limited:
         """Its limits as they are now."""
-        return Limited(self.limit.kind.value, self.most_calls, self.tokens.value, self.account.in_flight)
+        return Limited(self.limit.kind.value, self.bounds()[0], self.tokens.value, self.account.in_flight)
 
     def observed(self, *, now: float) -> LoadObserved:
         """Its state at a tick."""
@@ -291,7 +288,7 @@ class Member:
         return LoadObserved(
             self.deployment.name,
             account.in_flight,
-            None if is_batch else self.most_calls,
+            None if is_batch else self.bounds()[0],
             account.waiting_tokens,
             round(account.load(now, 0.0).context_tokens),
             self.saturation_ratio(now=now),

@@ -40,6 +40,7 @@ class Permit:
     __slots__ = (
         "allowance",
         "attempt",
+        "beside",
         "cached_tokens",
         "expected_tokens",
         "first_token",
@@ -96,6 +97,8 @@ class Permit:
         self.is_unsent = False
         """Whether it was given back before the call was made."""
         self.first_token: float | None = None
+        self.beside = 0, 0
+        """Calls and tokens that were in flight when it was sent."""
         self.tokens = 0
         self.mark_at = 0.0
         self.mark_tokens = 0

@@ -48,6 +48,9 @@ def workload(seconds: float, per_s: float) -> Workload:
     return Workload(tuple(rows))
 
 
+ROWS = workload(240.0, 9.0)
+
+
 class Seen(World):
     """A world that keeps what limits did."""
 
@@ -64,7 +67,7 @@ class Seen(World):
 def played(room: str, lags: tuple[tuple[float, float], ...] = ()) -> Seen:
     spec = read_fleet(fleet(room), "fleet.yaml")
     policy = Policy("p", (RequestClass("all", objectives=PROMISE),), deployments(spec))
-    setting = Setting(workload(240.0, 9.0), spec, policy, shipped_prior().serving(()), telemetry_lags=lags)
+    setting = Setting(ROWS, spec, policy, shipped_prior().serving(()), telemetry_lags=lags)
 
     async def scene() -> Seen:
         world = Seen(setting)
@@ -101,3 +104,15 @@ def test_prompts_are_not_sent_where_no_sequence_is_free() -> None:
 def test_a_server_with_room_is_not_taken_for_full() -> None:
     """No bound is found where there is none near."""
     assert [u for u in played("kv_tokens: 400000", NEVER).updates if u.reason in ("full", "telemetry")] == []
+
+
+def test_a_gateway_that_refuses_now_and_then_does_not_cost_the_limit() -> None:
+    """Three in ten calls are refused for a minute and a half, whatever is in flight: the limit is cut once at most, for
+    what it was never seen to take, and in the minute after that about as many are served there as before."""
+    events = "events:\n  - {at_s: 60, until_s: 150, deployment: full, throttle_ratio: 0.3}"
+    world = played(f"replicas: 1\n{events}")
+    assert sum(u.reason == "refused" for u in world.updates) <= 1
+    served = [(ROWS.arrivals[int(one.request_id)].at_s, one.deployment == FULL) for one in world.served]
+    before = sum(there for at_s, there in served if at_s < 60.0)
+    after = sum(there for at_s, there in served if 160.0 <= at_s < 220.0)
+    assert after > 0.8 * before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from random import Random
 
-from router.control.limits import FirstToken, Room, TokenLimit
+from router.control.limits import FirstToken, Room, Taken, TokenLimit
 from router.domain.events import LimitUpdate
 
 IN_TIME_S, LATE_S, PREDICTED_S = 0.1, 1.5, 0.1
@@ -101,3 +101,13 @@ def test_a_server_tells_how_large_its_memory_is() -> None:
     assert limit.beat(30, 30_000.0, now=1.0) == LimitUpdate("large", "tokens", 40_000.0, 40_000.0, "telemetry")
     assert stated.value == 20_000
     assert stated.beat(30, 30_000.0, now=1.0) is None
+
+
+def test_what_was_taken_beside_as_many_is_not_refused_for_their_number() -> None:
+    """Nothing is known at first; then the most that was taken, of which half is left after five minutes."""
+    taken = Taken()
+    assert max(taken.beside(now=0.0)) < 0.0
+    taken.observe(40, 9_000.0, now=10.0)
+    taken.observe(5, 20_000.0, now=10.0)
+    assert taken.beside(now=10.0) == (40.0, 20_000.0)
+    assert taken.beside(now=310.0) == (20.0, 10_000.0)

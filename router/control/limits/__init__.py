@@ -16,6 +16,7 @@ from router.control.limits.fixed import FixedLimit
 from router.control.limits.gradient import GradientLimit
 from router.control.limits.protocol import Limit, Sight
 from router.control.limits.room.late import FirstToken, Room
+from router.control.limits.room.taken import Taken
 from router.control.limits.room.tokens import TokenLimit
 from router.control.limits.stand import Stand
 from router.control.limits.step_model import StepModelLimit
@@ -45,5 +46,6 @@ __all__ = [
     "Sight",
     "Stand",
     "StepModelLimit",
+    "Taken",
     "TokenLimit",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from router.control.advised_limit import AdvisedLimit
 from router.control.batching import BatchTuner
-from router.control.limits import COLD, KINDS, FixedLimit, Limit, Stand, TokenLimit
+from router.control.limits import COLD, KINDS, FixedLimit, Limit, Room, Stand, TokenLimit
 from router.domain.deployment import Deployment, Kind, LimitKind, Mode
 from router.policy.policy import Bounds
 
@@ -38,6 +38,12 @@ def limit_of(deployment: Deployment, bounds: Bounds, start: float | None = None)
 def token_limit_of(deployment: Deployment) -> TokenLimit:
     """The bound on tokens, where it is written from there on."""
     return TokenLimit(deployment.name, deployment.limit.tokens, is_advice=deployment.mode is Mode.ADVISE)
+
+
+def room_of(deployment: Deployment, bounds: Bounds) -> Room:
+    """The bound on calls that a full server shows."""
+    least, _ = limit_bounds(deployment, bounds)
+    return Room(deployment.name, least=least, is_advice=deployment.mode is Mode.ADVISE)
 
 
 def tuner_of(deployment: Deployment, bounds: Bounds) -> BatchTuner | None:
