@@ -66,8 +66,12 @@ class Run(NamedTuple):
         return mean(limit for at, limit in self.limit if start_s <= at < end_s)
 
 
-def alike(view: DeploymentView, need: Need) -> Candidate:
+def alike(views: Sequence[DeploymentView], need: Need) -> list[Candidate]:
     """Everything is worth serving: nothing predicted keeps a request out."""
+    return [_worth_one(view) for view in views]
+
+
+def _worth_one(view: DeploymentView) -> Candidate:
     terms = Terms(
         view.p_slo,
         view.p_adequate,
