@@ -201,7 +201,9 @@ async def test_killed_during_a_job_every_request_is_answered_by_it_and_paid_once
         assert calls(aws, "CreateModelInvocationJob") == 1
         assert len(aws.world.bills) == len(NAMES)
         billed = sum(bill.usd for bill in aws.world.bills)
-        assert await served.metric("router_spend_usd_total") == pytest.approx(billed)
+        async with asyncio.timeout(WAIT_S):
+            while await served.metric("router_spend_usd_total") != pytest.approx(billed):
+                await asyncio.sleep(LOOK_S)
     finally:
         with contextlib.suppress(AttributeError):
             await served.stop()
