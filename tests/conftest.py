@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 
+import pytest
+import structlog
 from hypothesis import settings
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -25,3 +29,13 @@ for _name in filter(_steers, tuple(os.environ)):
     del os.environ[_name]
 os.environ |= {"NO_PROXY": "*", "AWS_EC2_METADATA_DISABLED": "true"}
 os.environ |= dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """Logging as it was: a router sets it up for its process."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()

@@ -280,21 +280,23 @@ class Member:
 
     def limited(self) -> Limited:
         """Its limits as they are now."""
-        return Limited(self.limit.kind.value, self.bounds()[0], self.tokens.value, self.account.in_flight)
+        calls, tokens, _ = self.bounds()
+        return Limited(self.limit.kind.value, calls, tokens, self.account.in_flight)
 
     def observed(self, *, now: float) -> LoadObserved:
         """Its state at a tick."""
         account, is_batch = self.account, self.batch is not None
+        calls, tokens, _ = self.bounds()
         return LoadObserved(
             self.deployment.name,
             account.in_flight,
-            None if is_batch else self.bounds()[0],
+            None if is_batch else calls,
             account.waiting_tokens,
             round(account.load(now, 0.0).context_tokens),
             self.saturation_ratio(now=now),
             self.latency.multiplier,
             "" if is_batch else self.limit.kind.value,
-            self.tokens.value,
+            tokens,
         )
 
     def saturation_ratio(self, *, now: float) -> float:

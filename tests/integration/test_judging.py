@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-import structlog
 
 from router.domain.events import AnswerJudged, Event, FeedbackReceived, JudgeCompared
 from router.doubles.openai_answers import Answer, Script
@@ -112,16 +110,6 @@ class World:
             while len(self.witness.of(kind)) < count:  # told by a thread-free loop of the router
                 await asyncio.sleep(0.01)
         return self.witness.of(kind)
-
-
-@pytest.fixture
-def as_before() -> Iterator[None]:
-    """Logging as it was: a router sets it up for its process."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
-import structlog
 
 from router.domain.control.servers import ServerHeard
 from router.domain.control.stability import KnowledgeChanged
@@ -128,16 +126,6 @@ async def crowd(server: OpenAIServer) -> AsyncIterator[None]:
             call.close()
         for _ in calls:
             await server.script.gone.acquire()
-
-
-@pytest.fixture
-def as_before() -> Iterator[None]:
-    """Logging as it was: a router sets it up for its process."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -17,21 +17,10 @@ from router.sim.clock import run_virtual
 from router.sim.run import Setting, World
 from router.sim.workload import Arrival, Workload
 from tests.regressions.house import House, speaking, virtually
+from tests.sim.fleets import SMALL_LARGE
 
-_FLEET = """
-deployments:
-  - name: small
-    model: llama-3.1-8b
-    tier: small
-    price_usd_per_mtok: {input: 0.22, output: 0.22}
-    step_ms: {base: 6.6746, per_sequence: 0.058176, per_context_token: 0.000032, per_prefill_token: 0.0209}
-  - name: large
-    model: llama-3.1-70b
-    tier: large
-    price_usd_per_mtok: {input: 0.99, output: 0.99}
-    step_ms: {base: 16.4034, per_sequence: 0.080096, per_context_token: 0.000023, per_prefill_token: 0.0650}
-events:
-  - {at_s: 30, until_s: 60, deployment: large, slowdown: 3.0}
+_FLEET = f"""{SMALL_LARGE}events:
+  - {{at_s: 30, until_s: 60, deployment: large, slowdown: 3.0}}
 """
 _PROMISE = Objectives(ttft=Objective(Indicator.TTFT, 0.5), tpot=Objective(Indicator.TPOT, 0.05))
 

@@ -24,21 +24,9 @@ from router.sim import baselines
 from router.sim.clock import run_virtual
 from router.sim.run import Setting, World, simulate
 from router.sim.workload import Arrival, Workload
+from tests.sim.fleets import SMALL_LARGE
 
 SMALL, LARGE = "llama-3.1-8b", "llama-3.1-70b"
-FLEET = """
-deployments:
-  - name: small
-    model: llama-3.1-8b
-    tier: small
-    price_usd_per_mtok: {input: 0.22, output: 0.22}
-    step_ms: {base: 6.6746, per_sequence: 0.058176, per_context_token: 0.000032, per_prefill_token: 0.0209}
-  - name: large
-    model: llama-3.1-70b
-    tier: large
-    price_usd_per_mtok: {input: 0.99, output: 0.99}
-    step_ms: {base: 16.4034, per_sequence: 0.080096, per_context_token: 0.000023, per_prefill_token: 0.0650}
-"""
 PROMISE = Objectives(
     ttft=Objective(Indicator.TTFT, 0.5),
     tpot=Objective(Indicator.TPOT, 0.05),
@@ -66,7 +54,7 @@ def workload(seconds: float, per_s: float, *, small_fails_at: str = "", seed: in
 
 
 def setting(arrivals: Workload, *, events: str = "", goal: Goal = Goal.USEFUL, feedback: float = 0.0) -> Setting:
-    fleet = read_fleet(FLEET + events)
+    fleet = read_fleet(SMALL_LARGE + events)
     request_class = RequestClass("all", objectives=PROMISE, floor=QualityFloor(0.9), goal=goal)
     policy = Policy("test", (request_class,), deployments(fleet), usd_per_useful=1.0)
     return Setting(arrivals, fleet, policy, TwoKinds(), feedback_ratio=feedback)
@@ -176,7 +164,7 @@ def test_simulator_and_daemon_enter_the_same_dispatcher() -> None:
     assert simulated.Dispatcher is wired.Dispatcher is Dispatcher
 
     async def scene() -> None:
-        fleet: FleetSpec = read_fleet(FLEET)
+        fleet: FleetSpec = read_fleet(SMALL_LARGE)
         world = World(setting(workload(1.0, 1.0)), None, None)
         assert type(world.dispatcher) is Dispatcher
         assert type(world.dispatcher.queue) is Queue

@@ -13,20 +13,8 @@ from router.policy.policy import Policy
 from router.sim.clock import run_virtual
 from router.sim.run import Setting, World
 from router.sim.workload import Arrival, Workload
+from tests.sim.fleets import SMALL_LARGE
 
-FLEET = """
-deployments:
-  - name: small
-    model: llama-3.1-8b
-    tier: small
-    price_usd_per_mtok: {input: 0.22, output: 0.22}
-    step_ms: {base: 6.6746, per_sequence: 0.058176, per_context_token: 0.000032, per_prefill_token: 0.0209}
-  - name: large
-    model: llama-3.1-70b
-    tier: large
-    price_usd_per_mtok: {input: 0.99, output: 0.99}
-    step_ms: {base: 16.4034, per_sequence: 0.080096, per_context_token: 0.000023, per_prefill_token: 0.0650}
-"""
 PROMISE = Objectives(ttft=Objective(Indicator.TTFT, 0.5), tpot=Objective(Indicator.TPOT, 0.05))
 SHORT, LONG = 1_000, 20_000
 
@@ -45,7 +33,7 @@ def test_prompts_that_are_too_long_for_a_server_do_not_make_it_dear() -> None:
     while now < 200.0:
         rows.append(Arrival(now, LONG if rng.random() < 0.75 else SHORT, rng.randint(50, 250)))
         now += rng.expovariate(4.0)
-    spec = read_fleet(FLEET, "fleet.yaml")
+    spec = read_fleet(SMALL_LARGE, "fleet.yaml")
     policy = Policy("p", (RequestClass("all", objectives=PROMISE, sheddable=True),), deployments(spec))
 
     async def scene() -> World:

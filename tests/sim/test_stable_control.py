@@ -23,22 +23,10 @@ from router.sim.clock import run_virtual
 from router.sim.run import Setting, World
 from router.sim.scenarios.measures import flips, per_minute, trailing
 from router.sim.workload import Arrival, Workload
+from tests.sim.fleets import SMALL_LARGE
 
-FLEET = """
-deployments:
-  - name: small
-    model: llama-3.1-8b
-    tier: small
-    price_usd_per_mtok: {input: 0.22, output: 0.22}
-    step_ms: {base: 6.6746, per_sequence: 0.058176, per_context_token: 0.000032, per_prefill_token: 0.0209}
-  - name: large
-    model: llama-3.1-70b
-    tier: large
-    price_usd_per_mtok: {input: 0.99, output: 0.99}
-    step_ms: {base: 16.4034, per_sequence: 0.080096, per_context_token: 0.000023, per_prefill_token: 0.0650}
-"""
 PROMISE = Objectives(ttft=Objective(Indicator.TTFT, 0.5), tpot=Objective(Indicator.TPOT, 0.05))
-SHARED = FLEET.replace(
+SHARED = SMALL_LARGE.replace(
     "    tier:", "    background: {requests_per_s: 4, input_tokens: 900, output_tokens: 150}\n    tier:"
 )
 
@@ -61,7 +49,7 @@ def workload(seconds: float, per_s: float, *, seed: int = 1) -> Workload:
 
 def setting(
     arrivals: Workload,
-    fleet: str = FLEET,
+    fleet: str = SMALL_LARGE,
     *,
     mode: Mode = Mode.ACT,
     limit: LimitTerms | None = None,
@@ -150,7 +138,7 @@ def test_a_limit_that_goes_wrong_is_taken_back_and_held() -> None:
 )  # fmt: skip
 def test_trouble_that_is_not_the_tuners_doing_freezes_nothing(events: str) -> None:
     """Overload, a slow server, a server that is gone: moving limits and prices is the cure."""
-    played = Played(setting(workload(300.0, 6.0 if events else 16.0), FLEET + events))
+    played = Played(setting(workload(300.0, 6.0 if events else 16.0), SMALL_LARGE + events))
     assert played.of(TuningChanged) == []
 
 
@@ -158,7 +146,7 @@ def test_advice_changes_nothing() -> None:
     """Through a slowdown limits stay where the policy put them and prices at their start; what would have been done is
     told and marked, and nothing else of the kind."""
     slow = "events:\n  - {at_s: 40, until_s: 100, deployment: large, slowdown: 2.5}\n"
-    what = setting(workload(150.0, 12.0), FLEET + slow, mode=Mode.ADVISE, limit=LimitTerms(LimitKind.AIMD, 24))
+    what = setting(workload(150.0, 12.0), SMALL_LARGE + slow, mode=Mode.ADVISE, limit=LimitTerms(LimitKind.AIMD, 24))
     played = Played(what)
     changes = played.of(LimitUpdate, PriceUpdate, CeilingUpdate)
     assert any(isinstance(event, LimitUpdate) for _, event in changes)
@@ -210,7 +198,7 @@ def test_a_deployment_that_stops_answering_is_noticed_within_two_response_times(
     """It goes silent with calls on it: by what has not come back, not by what has, traffic leaves it within twice the
     time that an answer takes."""
     what = setting(
-        workload(90.0, 6.0), FLEET + "events:\n  - {at_s: 60, until_s: 90, deployment: large, slowdown: 1000}\n"
+        workload(90.0, 6.0), SMALL_LARGE + "events:\n  - {at_s: 60, until_s: 90, deployment: large, slowdown: 1000}\n"
     )
     played = Played(what)
     rows = what.workload.arrivals
@@ -225,7 +213,7 @@ def test_a_deployment_that_stops_answering_is_noticed_within_two_response_times(
 def test_half_open_probes_are_told() -> None:
     """An outage of a minute: open, half-open, and open again or closed, each an event of its own."""
     events = "events:\n  - {at_s: 30, until_s: 90, deployment: large, down: true}\n"
-    played = Played(setting(workload(120.0, 6.0), FLEET + events))
+    played = Played(setting(workload(120.0, 6.0), SMALL_LARGE + events))
     moves = [(e.old, e.new) for _, e in played.of(HealthChanged) if e.deployment == "large"]
     assert moves[0] == ("ok", "open")
     assert ("open", "probing") in moves

@@ -28,21 +28,9 @@ from router.sim.clock import run_virtual
 from router.sim.report import Served
 from router.sim.run import Setting, World, play
 from router.sim.workload import Arrival, Workload
+from tests.sim.fleets import SMALL_LARGE
 
 SMALL, LARGE = "llama-3.1-8b", "llama-3.1-70b"
-FLEET = """
-deployments:
-  - name: small
-    model: llama-3.1-8b
-    tier: small
-    price_usd_per_mtok: {input: 0.22, output: 0.22}
-    step_ms: {base: 6.6746, per_sequence: 0.058176, per_context_token: 0.000032, per_prefill_token: 0.0209}
-  - name: large
-    model: llama-3.1-70b
-    tier: large
-    price_usd_per_mtok: {input: 0.99, output: 0.99}
-    step_ms: {base: 16.4034, per_sequence: 0.080096, per_context_token: 0.000023, per_prefill_token: 0.0650}
-"""
 PROMISE = Objectives(ttft=Objective(Indicator.TTFT, 0.5), tpot=Objective(Indicator.TPOT, 0.05))
 
 
@@ -80,7 +68,7 @@ def arrivals(per_s: float, seconds: float, *, tenant: str = "", name: str = "all
 def setting(rows: Iterable[Arrival], *classes: RequestClass, at_once: int | None = None, **policy: object) -> Setting:
     """`at_once`: most calls in flight on each deployment, so that who waits does so in the router."""
     workload = Workload(tuple(sorted(rows, key=lambda row: row.at_s)))
-    fleet = read_fleet(FLEET)
+    fleet = read_fleet(SMALL_LARGE)
     listed = tuple(replace(d, max_in_flight=at_once) for d in deployments(fleet))
     made = Policy("test", classes, listed, usd_per_useful=1.0, **policy)  # type: ignore[arg-type]
     return Setting(workload, fleet, made, Calibrated([row.estimate[SMALL] for row in workload.arrivals]))

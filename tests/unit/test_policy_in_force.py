@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
-import structlog
 
 from router.domain.events import Event, PolicyApplied, PolicyRejected, PolicySource
 from router.domain.slo import Indicator, Objective, Objectives
@@ -85,16 +83,6 @@ class Running:
         ):
             assert response.status == 200
             return str(json.loads(await response.read())["detail"])
-
-
-@pytest.fixture
-def as_before() -> Iterator[None]:
-    """Logging as it was: a router sets it up for its process."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 @pytest.fixture
