@@ -21,6 +21,7 @@ from router.runtime.reload import load_directory
 from router.settings import HttpSettings, LogLevel, LogSettings, MqttSettings, Settings
 from router.wiring import House
 
+_POLL_S = 0.02
 _STATE_HELP = "Where to keep journal, checkpoint and decision log; else a temporary directory."
 
 
@@ -85,6 +86,8 @@ async def _demo(
         running = asyncio.create_task(house.run(ready.set))
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        while not (running.done() or house.dispatcher.is_ready()[0]):  # noqa: ASYNC110  # no one tells when it is
+            await asyncio.sleep(_POLL_S)  # a broker drops what is published before anybody subscribes
         if running.done():
             waiting.cancel()
             await running
