@@ -10,6 +10,7 @@ from router.complexity.estimator import Estimator, digest_of
 from router.core.admission import Admission
 from router.core.attempts import RetryBudget
 from router.core.capacity.patience import Patience
+from router.core.capacity.promised import Promised
 from router.core.capacity.scaling import Scaling
 from router.core.cascade.option import asks_logprobs
 from router.core.cascade.second import Second
@@ -101,8 +102,7 @@ class Controller:
             },
         )
         self._rng, self._shadow_rng = rng, Random(0)
-        self._name = name
-        self._count = self._beats = 0
+        self._name, self._count, self._beats = name, 0, 0
         self.rollouts = Rollouts(policy)
         self._adopt()
 
@@ -120,8 +120,7 @@ class Controller:
         self.duals.adopt(policy, self.rollouts.classes())
         self.tuning.adopt(policy)
         self.spending.adopt((*policy.classes, *accounts(policy.classes)))
-        tpots = [c.objectives.tpot.threshold_s for c in policy.classes if c.objectives.tpot is not None]
-        self._tightest_tpot = min(tpots, default=None)
+        self._promised = Promised(policy.classes)
         large = [d.price for d in policy.deployments if d.tier is Tier.LARGE and d.price.output_usd_per_mtok > 0.0]
         self.reference_price = min(large, key=lambda p: p.output_usd_per_mtok, default=None)
 
@@ -154,6 +153,7 @@ class Controller:
         ticket = self._admission.admit(request, now=now)
         self.drift.see(ticket)
         self.tuning.see(ticket)
+        self._promised.see(ticket.request_class, now=now)
         return ticket
 
     def decide(self, ticket: Ticket, *, now: float) -> Decision | Hold:
@@ -321,12 +321,12 @@ class Controller:
         events += [*self._roll_out(now=now, at=at), *self.tuning.tick(now=now)]
         events += self.spending.tick(now=now, at=at)
         for member in members:
-            events += member.beat(self._tightest_tpot, now=now)
+            events += member.beat(self._promised.tpot_s(member, now=now), now=now)
             events += [*self.health(member), *member.scores.tick(now=now)]
             if member.reserve is not None:
                 events += member.reserve.tick(member.price.in_force, now=now)
             events.append(member.observed(now=now))
-        return [*events, *self.scaling.tick(members, self._tightest_tpot, now=now)]
+        return [*events, *self.scaling.tick(members, self._promised, now=now)]
 
     def _roll_out(self, *, now: float, at: float) -> list[Event]:
         self._beats += 1

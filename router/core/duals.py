@@ -73,7 +73,7 @@ class Duals:
             return 0.0
         if price.under_overload is _DEGRADE:
             return price.in_force * max(1.0 - self._scarcity.get(request_class.name, 0.0) / _SCARCE, 0.0)
-        return price.in_force
+        return price.with_refusal
 
     def _gives_way(self, floor: FloorPrice, request_class: RequestClass) -> bool:
         """Whether the floor is one that may give, and does: what is served meanwhile is not made up for later, or a
@@ -154,7 +154,8 @@ class Duals:
         reasons = ("less is served well than was promised", "more is served well than was promised")
         for name, floor in self.floors.items():
             if "/" not in name:
-                events += self._moved("floor", name, floor.value, reasons, advised=floor.static is not None)
+                price = floor.value + floor.refusal.value
+                events += self._moved("floor", name, price, reasons, advised=floor.static is not None)
         self._scarcity = {
             c.name: max((m.price.in_force for m in members if serves(c, m.deployment)), default=0.0)
             for c in self._classes
@@ -169,7 +170,7 @@ class Duals:
 
     def _moved(self, kind: str, subject: str, price: float, reasons: tuple[str, str], *, advised: bool) -> list[Event]:
         told = self._told.get((kind, subject), 0.0)
-        if abs(price - told) <= _WORTH_TELLING:
+        if abs(price - told) <= max(_WORTH_TELLING, _WORTH_TELLING * told):
             return []
         self._told[(kind, subject)] = price
         return [PriceUpdate(kind, subject, told, price, reasons[0] if price > told else reasons[1], advised)]

@@ -234,7 +234,8 @@ def _promises(
     member: Member, aim: Aim, ttft: float, tpot: float, e2e: float, filled: float = 0.0
 ) -> tuple[float, float | None]:
     """P(every objective and the deadline are met), and what presses most: the prediction on a latency objective, or the
-    load on the room that there is (`filled`). `None` where the prompt alone takes up the time to the first token."""
+    load on the room that there is (`filled`). `None` where the request alone would miss its objectives of first or of
+    later tokens at the usual speed: that says nothing of the load."""
     latency = member.latency
     p, pressure, hopeless = 1.0, filled, False
     left, threshold, whole = aim.ttft_left_s, aim.tpot_s, aim.whole_left_s
@@ -248,6 +249,7 @@ def _promises(
         p *= latency.tpot.p_within(tpot, threshold)
         if tpot > pressure * threshold:
             pressure = tpot / threshold
+            hopeless = hopeless or (pressure > 1.0 and latency.alone_s >= threshold)
     if whole is not None:
         sigma = E2E_SIGMA if tpot else BATCH_SIGMA
         if member.wait is not None:

@@ -12,6 +12,7 @@ from router.core.cascade.option import Asking, Plan, rival, with_option
 from router.core.duals import Duals
 from router.core.fleet import Fleet, Member
 from router.core.floor.doubt import FAMILIAR, doubted
+from router.core.floor.reach import may_give, within_reach
 from router.core.spending.spending import Spending
 from router.core.ticket import Ticket
 from router.core.views import Viewer, aim_of
@@ -97,6 +98,8 @@ class Weigher:
             self._press(zip(scope.members, seen, strict=True), unable, need)
         if need.floor_price and ticket.scored.novelty > FAMILIAR:
             candidates = doubted(candidates, views, price=need.floor_price, novelty=ticket.scored.novelty)
+        if may_give(need):
+            candidates = within_reach(candidates, seen, unable, need)
         if ticket.checks is not None and not need.tried:
             candidates = self._with_options(ticket, need, views, candidates)
         if need.tried and ticket.request_class.fallback:

@@ -165,6 +165,11 @@ class LatencyModel:
         """Seconds of a step that only decodes."""
         return self.multiplier * (self._a + self._b * sequences + self._c * context_tokens)
 
+    @property
+    def alone_s(self) -> float:
+        """Seconds of a step of a call alone, at the usual speed."""
+        return self._a + self._b
+
     def prefill_pace_s(self, sequences: int, context_tokens: float) -> float:
         """Seconds that one prompt token ahead takes while so many sequences decode."""
         k, room = self.multiplier, self.prior.step_token_budget - sequences

@@ -35,8 +35,9 @@ def compile_policy(
     """The policy that (file name, text) pairs make together; raises `PolicyErrors` with every problem.
 
     `deployments` takes the place of the fleet in the documents, which need not hold one then (the simulator brings
-    its own); a class may name deployments that are not in it as long as one that it names is. `price_files` are those
-    that the documents name.
+    its own); a class may name deployments that are not in it as long as one that it names is. What the documents say
+    of how a deployment, or a group, of that name is steered holds for it all the same. `price_files` are those that the
+    documents name.
     """
     written = read(documents)
     sources = written.sources
@@ -45,7 +46,7 @@ def compile_policy(
     fleet, fleet_problems = compile_fleet(sources, price_book(sources, price_files, problems), mode)
     problems += fleet_problems
     if deployments is not None:
-        fleet = tuple(msgspec.structs.replace(d, mode=mode) for d in deployments)
+        fleet = _steered_as_written(deployments, fleet, mode)
     elif not fleet and not fleet_problems:
         file = documents[0][0] if documents else "policies"
         problems.append(PolicyError("no file has any `deployments`", file=file, line=1, column=1))
@@ -68,6 +69,21 @@ def compile_policy(
     if worth is not None:
         policy = msgspec.structs.replace(policy, usd_per_useful=worth)
     return msgspec.structs.replace(policy, digest=digest(policy))
+
+
+def _steered_as_written(
+    deployments: Sequence[Deployment], written: Sequence[Deployment], mode: Mode
+) -> tuple[Deployment, ...]:
+    said = {name: d for d in reversed(written) for name in (d.group, d.name)}
+    fleet = []
+    for deployment in deployments:
+        terms = said.get(deployment.name) or said.get(deployment.group)
+        if terms is None:
+            fleet.append(msgspec.structs.replace(deployment, mode=mode))
+        else:
+            bound = terms.max_in_flight
+            fleet.append(msgspec.structs.replace(deployment, mode=terms.mode, limit=terms.limit, max_in_flight=bound))
+    return tuple(fleet)
 
 
 def _refuse(problems: Iterable[PolicyError]) -> None:

@@ -27,12 +27,14 @@ What it assumes, and where it ends:
 * rho is the judged share of a model's answers over the last thousand, at least a fiftieth. Verdicts that take longer
   than some hundred answers make the price swing about the target; the bound stays.
 * What is owed is cut off at OWED_MOST: a thousand wrong answers that are told at once weigh no more than fifty.
-* At V nothing is left to buy. While the best that is to be had is below the target, answers are not counted.
+* At V nothing is left to buy. While the best that is to be had is below the target, answers do not move the price.
+  Where requests may be refused for the floor, they move what that is worth (`slo.refusal`), which is added to it.
 """
 
 from __future__ import annotations
 
 from router.domain.slo import FloorUnderOverload, QualityFloor
+from router.slo.refusal import RefusalPrice
 from router.slo.risk import FloorRisk
 
 GAIN = 0.05
@@ -65,6 +67,7 @@ class FloorPrice:
         self.owed = 0.0
         """Adequacy that verdicts found missing and that the price has not moved for yet."""
         self.risk = FloorRisk()
+        self.refusal = RefusalPrice()
         self._rates: dict[str, list[float]] = {}
         """By model: answers judged and answers given, decayed."""
 
@@ -72,6 +75,11 @@ class FloorPrice:
     def in_force(self) -> float:
         """What decisions see."""
         return self.value if self.static is None else self.static
+
+    @property
+    def with_refusal(self) -> float:
+        """What decisions see, with what it is worth to refuse."""
+        return self.in_force if self.static is not None else self.value + self.refusal.value
 
     def advise(self) -> None:
         """Only say what the price would be from here on: where it starts is in force."""
@@ -82,16 +90,21 @@ class FloorPrice:
         self.value, self._said = min(old.in_force, self.high), old.value
         self._rates = old._rates
         if old.floor.ratio == self.floor.ratio:
-            self.owed, self.risk = old.owed, old.risk
+            self.owed, self.risk, self.refusal = old.owed, old.risk, old.refusal
 
-    def on_served(self, counted: float, best: float = 1.0) -> bool:
+    def on_served(self, counted: float, best: float = 1.0, *, may_refuse: bool = False) -> bool:
         """An answer is going to be served that is counted with this adequacy, where `best` was to be had. A price
-        cannot buy what is not there: while the best is below the target it is not counted, and this is false."""
-        counts = counted >= self.target or best >= self.target
+        cannot buy what is not there: while the best is below the target it is not counted, and this is false; but
+        where it might have been refused (`may_refuse`) it moves what refusing is worth."""
+        is_there = counted >= self.target or best >= self.target
+        counts = is_there or may_refuse
         if counts and not self.is_held:
             paid = min(max(_PAID_SHARE * self.owed, -_PAID_MOST), _PAID_MOST) if self.owed else 0.0
             self.owed -= paid
-            self._move(self.target - counted + paid)
+            deficit = self.target - counted + paid
+            self.refusal.move(deficit, out_of_reach=not is_there)
+            if is_there:
+                self._move(deficit)
         return counts
 
     def on_changed(self, counted: float, served: float | None) -> None:

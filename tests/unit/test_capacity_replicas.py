@@ -9,12 +9,16 @@ import pytest
 
 from router.control.profiles import profile_for
 from router.control.replicas import Offered, Replicas
+from router.core.capacity.promised import Promised
 from router.core.capacity.scaling import Scaling
 from router.core.fleet import Fleet
 from router.domain.control.capacity import GroupObserved, WantedReplicas
 from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier, TokenQuota
+from router.domain.slo import Indicator, Objective, Objectives, RequestClass
 from router.domain.view import DeploymentView, Load
 from router.policy.policy import Bounds
+
+PROMISED = Promised([RequestClass("all", objectives=Objectives(tpot=Objective(Indicator.TPOT, 0.05)))])
 
 
 def member(name: str, group: str, **fields: object) -> Deployment:
@@ -86,10 +90,10 @@ def test_replicas_are_offered_work_over_what_one_can_do() -> None:
     for bound, least in ((None, 0.0), (20, 150.0 * 10.0 * 0.045 / 20 / 0.8)):
         deployments = tuple(member(f"l-{i}", "l", step=profile, max_in_flight=bound) for i in range(2))
         fleet, scaling = Fleet(deployments, Bounds()), Scaling()
-        scaling.tick(fleet.members.values(), 0.05, now=0.0)
+        scaling.tick(fleet.members.values(), PROMISED, now=0.0)
         for i in range(6000):
             scaling.offer(view(deployments[0], 0.2, 150.0), now=i * 0.1)
-        events = scaling.tick(fleet.members.values(), 0.05, now=600.0)
+        events = scaling.tick(fleet.members.values(), PROMISED, now=600.0)
         observed = next(e for e in events if isinstance(e, GroupObserved))
         wanted = 10.0 * 0.2 / (1.0 - profile.base_s / 0.045) / 0.8
         assert observed.offered == pytest.approx(max(wanted, least), rel=0.1)
@@ -102,9 +106,9 @@ def test_reserved_capacity_is_bought_not_scaled() -> None:
     """No number of replicas is told of it, and what is best served there is offered to nobody else."""
     reserved, paid = member("r", "r", kind=Kind.PROVISIONED, quota=TokenQuota(1.0, 1.0)), member("o", "o")
     fleet, scaling = Fleet((reserved, paid), Bounds()), Scaling()
-    scaling.tick(fleet.members.values(), 0.05, now=0.0)
+    scaling.tick(fleet.members.values(), PROMISED, now=0.0)
     scaling.offer(view(reserved, 0.2, 150.0), now=1.0)
-    events = scaling.tick(fleet.members.values(), 0.05, now=60.0)
+    events = scaling.tick(fleet.members.values(), PROMISED, now=60.0)
     assert [e.group for e in events if isinstance(e, GroupObserved)] == ["o"]
     assert [e.offered for e in events if isinstance(e, GroupObserved)] == [0.0]
 
@@ -113,13 +117,13 @@ def test_what_stays_scarce_though_it_should_fit_asks_for_one_more() -> None:
     """The model of a replica may be wrong: capacity that is dear for half a minute says so."""
     deployments = (member("l-0", "l"), member("l-1", "l"))
     fleet, scaling = Fleet(deployments, Bounds()), Scaling()
-    scaling.tick(fleet.members.values(), 0.05, now=0.0)
+    scaling.tick(fleet.members.values(), PROMISED, now=0.0)
     for m in fleet.members.values():
         m.price.integral = 1.0
     told = []
     for second in range(1, 90):
         scaling.offer(view(deployments[0], 0.01, 10.0), now=float(second))
-        told += scaling.tick(fleet.members.values(), 0.05, now=float(second))
+        told += scaling.tick(fleet.members.values(), PROMISED, now=float(second))
     changes = [e for e in told if isinstance(e, WantedReplicas)]
     assert [(e.old, e.new) for e in changes] == [(2, 3)]
     assert "scarce" in changes[0].reason

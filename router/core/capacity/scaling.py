@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from router.control.replicas import Offered, Replicas
+from router.core.capacity.promised import Promised
 from router.core.fleet import Member
 from router.domain.control.capacity import GroupObserved, WantedReplicas
 from router.domain.deployment import Kind
@@ -67,8 +68,8 @@ class Scaling:
             if deployment.max_in_flight is not None:
                 group.tokens.add(view.output_tokens, now=now)
 
-    def tick(self, members: Collection[Member], tpot_s: float | None, *, now: float) -> list[Event]:
-        """Once a second; `tpot_s` is the tightest objective in force."""
+    def tick(self, members: Collection[Member], promised: Promised, *, now: float) -> list[Event]:
+        """Once a second."""
         if self._looked is not None and now - self._looked < _EVERY_S:
             return []
         self._looked = now
@@ -79,7 +80,7 @@ class Scaling:
         self._groups = {name: self._groups.get(name) or _Group(len(those)) for name, those in listed.items()}
         events: list[Event] = []
         for name, those in listed.items():
-            events += self._look(name, those, tpot_s, now)
+            events += self._look(name, those, promised.tpot_s(those[0], now=now), now)
         return events
 
     def _look(self, name: str, members: list[Member], tpot_s: float | None, now: float) -> list[Event]:

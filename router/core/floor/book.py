@@ -30,7 +30,8 @@ def on_decided(
     if full and floor.under_overload is FloorUnderOverload.SHED:
         best = max(best, *(ticket.qualities[model][0] for model in full))
     counted = as_counted(p, chosen.p_adequate_low, best, novelty)
-    ticket.floor_counted = (counted, best) if floor.on_served(counted, best) else None
+    may_refuse = ticket.request_class.sheddable and floor.under_overload is FloorUnderOverload.SHED
+    ticket.floor_counted = (counted, best) if floor.on_served(counted, best, may_refuse=may_refuse) else None
     fallen = True in [view.fallen for view in views]
     floor.risk.on_served(p, counted, at_bound=floor.is_at_bound, fallen=fallen, novel=novelty > FAMILIAR)
 
@@ -62,7 +63,7 @@ class Watch:
                 continue
             risk, ratio = floor.risk, floor.floor.ratio
             reason = risk.reason(ratio)
-            corrected, price = risk.corrected, floor.value
+            corrected, price = risk.corrected, floor.value + floor.refusal.value
             events.append(FloorObserved(name, ratio, price, risk.expected, risk.counted, corrected, reason))
             if reason != self._told.get(name, ""):
                 self._told[name] = reason
