@@ -15,6 +15,9 @@ from router.runtime.loops import Loops
 
 log = structlog.get_logger("router.daemon")
 
+_LATE_S = 5.0
+"""How much longer than the grace a service is waited for: a router that was told to end must end."""
+
 
 class Service(Protocol):
     """Something that is started and stopped with the daemon."""
@@ -106,8 +109,7 @@ class Daemon:
 
     async def _shut_down(self, started: list[Service]) -> None:
         self._dispatcher.turn_away()
-        stops = [service.stop(self._grace_s) for service in reversed(started)]
-        await asyncio.gather(*stops, return_exceptions=True)
+        await self._stop_services(started)
         finished = await self._dispatcher.drain(self._grace_s)
         await self._loops.stop()
         for close in self._closers:
@@ -116,3 +118,18 @@ class Daemon:
             except Exception as error:
                 log.error("close_failed", error=type(error).__name__, detail=str(error))
         log.info("stopped", finished=finished)
+
+    async def _stop_services(self, started: list[Service]) -> None:
+        """All at once. One that fails, or does not come to its end, keeps no other from its own."""
+        stops = [
+            asyncio.create_task(service.stop(self._grace_s), name=type(service).__name__)
+            for service in reversed(started)
+        ]
+        if not stops:
+            return
+        ended, late = await asyncio.wait(stops, timeout=self._grace_s + _LATE_S)
+        for stop in late:
+            log.error("stop_hangs", service=stop.get_name())
+        for stop in ended:
+            if (error := stop.exception()) is not None:
+                log.error("stop_failed", service=stop.get_name(), error=type(error).__name__, detail=str(error))

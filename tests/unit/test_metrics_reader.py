@@ -13,7 +13,7 @@ import pytest
 from router.backends.scrape import reader as scrape
 from router.backends.scrape.reader import MetricsReader
 from router.domain.deployment import TelemetryTerms
-from router.doubles.openai_answers import Script, words
+from router.doubles.openai_answers import Break, How, Script
 from router.doubles.openai_server import OpenAIServer, openai_server
 from router.wire.server_metrics import NoLoad, Scrape, ServerLoad
 
@@ -23,8 +23,8 @@ Kept = tuple[OpenAIServer, MetricsReader]
 
 @pytest.fixture
 async def kept() -> AsyncIterator[Kept]:
-    """A double that answers slowly, and a reader."""
-    async with openai_server(Script(answer=words(1000), gap_s=0.01, kv_tokens=200)) as double:
+    """A double whose answers hang after their third token, and a reader."""
+    async with openai_server(Script(breaks=Break(How.HANG, 3), kv_tokens=200)) as double:
         reader = MetricsReader({"TOKEN": "sesame"})
         yield double, reader
         await reader.close()
@@ -149,3 +149,27 @@ async def test_an_authority_that_cannot_be_used_is_a_reason(kept: Kept, tmp_path
     double, reader = kept
     found = await no_load(reader, terms(double), str(tmp_path / "none.pem"))
     assert found.result is Scrape.UNREACHABLE
+
+
+async def test_who_gives_up_as_the_timeout_passes_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelled in the same turn of the loop as the timeout, a question ends, and its asker with it."""
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await gone.wait()
+        writer.close()
+
+    gone, real_time, reader = asyncio.Event(), loop.time, MetricsReader()
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        question = reader.read(TelemetryTerms(f"http://127.0.0.1:{port}/metrics", 2 * LONG_S, LONG_S), None)
+        task = asyncio.create_task(question)
+        await asked.wait()
+        loop.call_later(LONG_S + 2.0, task.cancel)
+        monkeypatch.setattr(loop, "time", lambda: real_time() + 2 * LONG_S)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        monkeypatch.undo()
+        gone.set()
+        await reader.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Collection, Mapping
 
@@ -15,6 +16,8 @@ from router.wire.server_metrics import NoLoad, Scrape, ServerLoad, read_load
 PAGE_BYTES = 4 * 1024 * 1024
 """Longest page taken in: vLLM's has some hundred kilobytes with a dozen LoRAs."""
 _KEPT_S = 90.0
+_NO_TIMEOUT = aiohttp.ClientTimeout(total=None)
+"""aiohttp's own swallows a cancellation that comes in the same turn of the loop: then a router would not end."""
 """A connection outlives the longest pause between two questions."""
 
 
@@ -54,13 +57,16 @@ class MetricsReader:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"Accept": "text/plain", "Accept-Encoding": "identity", "User-Agent": "adaptive-model-router"},
             )
-        async with self._session.get(
-            terms.url,
-            headers={} if key is None else {"Authorization": f"Bearer {key}"},
-            timeout=aiohttp.ClientTimeout(total=terms.timeout_s),
-            allow_redirects=False,
-            ssl=self._credentials.trust(ca_file),
-        ) as response:
+        async with (
+            asyncio.timeout(terms.timeout_s),
+            self._session.get(
+                terms.url,
+                headers={} if key is None else {"Authorization": f"Bearer {key}"},
+                timeout=_NO_TIMEOUT,
+                allow_redirects=False,
+                ssl=self._credentials.trust(ca_file),
+            ) as response,
+        ):
             if response.status != 200:
                 return NoLoad(Scrape.REFUSED, f"it answered {response.status}")
             page = bytearray()
