@@ -61,6 +61,7 @@ from router.storage.jobs.store import SqliteJobStore
 from router.storage.journal import SqliteJournal
 from router.storage.kept_parts import SqliteParts
 from router.storage.paid_calls import recover_spending
+from router.storage.state_directory import make_state_directory
 from router.telemetry import logs
 from router.telemetry.keeper import Keeper
 from router.telemetry.metrics import Metrics, render
@@ -119,7 +120,7 @@ class House:
         self._saving = asyncio.Lock()
         self._event_log = logs.configure(sys.stderr, level=settings.log.level.value, json=settings.log.as_json)
         state = settings.state_dir
-        state.mkdir(parents=True, exist_ok=True)
+        make_state_directory(state)
         self.decision_log = DecisionLog(state / "decisions")
         self.history = History(history_file(state), entries=settings.history_entries)
         self._status = PolicyStatus(policy.digest, at=self.clock.at(), router=settings.mqtt.client_id)
@@ -187,6 +188,8 @@ class House:
         http = self.settings.http
         keys, admin = (frozenset(k.get_secret_value() for k in of) or None for of in (http.api_keys, http.admin_keys))
         options = HttpOptions(http.host, http.port, http.max_body_bytes, api_keys=keys, admin_keys=admin)
+        if options.lets_anyone_in:
+            log.warning("http_open_to_all", host=http.host, detail="set ROUTER_HTTP__API_KEYS")
         return HttpIngress(
             options,
             self.dispatcher,

@@ -273,6 +273,8 @@ def _located(problem: str, path: str, root: yaml.Node | None, file: str) -> Poli
         node = found
     if unknown and path.endswith(".job"):
         problem += advice(unknown.group(1))
+    elif unknown:
+        problem += "; a simulated fleet is no policy: `router simulate --help` shows one"
     line, column = (node.start_mark.line + 1, node.start_mark.column + 1) if node else (1, 1)
     return PolicyError(problem, file=file, line=line, column=column, path=path.removeprefix("$").lstrip("."))
 

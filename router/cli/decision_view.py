@@ -62,9 +62,11 @@ def summary_row(logged: Logged) -> tuple[str, ...]:
     )
 
 
-def explanation(logged: Logged) -> RenderableType:
-    """All that is known of one decision: candidates and terms, who fell out and why, and what came of it."""
-    return Group(_heading(logged.decision), evidence_tables(logged.decision), _outcome(logged))
+def explanation(logged: Logged, *, ended: bool = True) -> RenderableType:
+    """All that is known of one decision: candidates and terms, who fell out and why, and what came of it; without
+    `ended` only where that stands."""
+    outcome = _outcome(logged) if ended else Text(f"\noutcome: in the log, router decisions {logged.decision.id}")
+    return Group(_heading(logged.decision), evidence_tables(logged.decision), outcome)
 
 
 def evidence_tables(decision: Decision, lows: Mapping[str, float] = _NOTHING, *, shed: bool = False) -> RenderableType:

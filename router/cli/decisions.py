@@ -85,7 +85,8 @@ def decisions(
     if unread:
         typer.echo(f"{len(unread)} lines could not be read, the first is {unread[0]}", err=True)
     if not found:
-        typer.echo(f"no decision found in {folder}", err=True)
+        which = "" if decision_id is None else f" whose id begins with {decision_id}"
+        typer.echo(f"no decision{which} found in {folder}", err=True)
         raise typer.Exit(1)
     _show(console, list(found), in_full=decision_id is not None, as_json=as_json)
 

@@ -29,7 +29,7 @@ def demo(
     for_: Annotated[float | None, typer.Option("--for", min=1, help="End after so many seconds.")] = None,
     rate: Annotated[float, typer.Option(min=0.1, max=200, help="Mean requests a second.")] = 12.0,
     policies: Annotated[Path, typer.Option(help="Policy directory; edit it while the demo runs.")] = Path("policies"),
-    port: Annotated[int, typer.Option(help="HTTP port; a free one is taken if it is in use.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="HTTP port; a free one is taken if it is in use.")] = 8080,
     seed: Annotated[int, typer.Option(help="Seed of the stream of requests.")] = 0,
     state_dir: Annotated[Path | None, typer.Option(help=_STATE_HELP)] = None,
 ) -> None:
@@ -107,4 +107,5 @@ async def _demo(
     console.print(
         f"producer: sent {producer.tally.sent}, answered {producer.tally.answered}, "
         f"errors {producer.tally.errors.total()}, unanswered {producer.tally.timeouts}"
+        + (f", not waited for {producer.open}: sent as the router was stopping" if producer.open else "")
     )

@@ -133,7 +133,8 @@ def _save(out: Path | None, result: Evaluation, floor: Floor | None) -> None:
 def _table(result: Evaluation) -> Table:
     """Sources with enough rows to have figures, then all rows; the rest is in the JSON."""
     told = {name: scores for name, scores in sorted(result.by_source.items()) if scores.apgr is not None}
-    table = Table(caption=f"{len(result.by_source) - len(told)} sources too small or without a gap are not shown")
+    left_out = len(result.by_source) - len(told)
+    table = Table(caption=f"{left_out} sources too small or without a gap are not shown" if left_out else None)
     table.add_column("source", overflow="fold")
     for name in ("n", "small", "large", "APGR", "CPT50", "AUC", "ECE", "us p50"):
         table.add_column(name, justify="right", no_wrap=True)

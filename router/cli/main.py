@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import cleandoc
 
 import typer
 
@@ -18,6 +19,7 @@ from router.cli.optimize import optimize
 from router.cli.policy import policy
 from router.cli.prices import prices
 from router.cli.profile import profile
+from router.cli.scenarios.files import FILES
 from router.cli.serve import serve
 from router.cli.simulate import simulate
 from router.cli.train import train
@@ -63,7 +65,8 @@ def _root(
 
 
 for command in (serve, demo, simulate, decisions, train, evaluate, prices, profile):
-    app.command(rich_help_panel="Commands")(command)
+    more = FILES if command is simulate else ""
+    app.command(rich_help_panel="Commands", help=cleandoc(command.__doc__ or "") + more)(command)
 app.command(name="aws-double", rich_help_panel="Commands")(double)
 app.add_typer(policy, name="policy", rich_help_panel="Commands")
 app.add_typer(capacity, name="capacity", rich_help_panel="Commands")

@@ -10,18 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
+from router.domain.errors import SettingsError
 from router.runtime.reload import load_to_serve
 from router.settings import check_to_serve, load_settings
 from router.wiring import House
 
+_ENV_FILE = Path(".env")
+"""Read where it is there; any other must be."""
 _SWITCH_S = 0.0002
 _COLLECT = (20_000, 20, 100)
 
 
 def serve(
     policies: Annotated[Path | None, typer.Option(help="Policy directory; else ROUTER_POLICIES or ./policies.")] = None,
-    port: Annotated[int | None, typer.Option(help="HTTP port; else ROUTER_HTTP__PORT or 8080.")] = None,
-    env_file: Annotated[Path, typer.Option(help="File with settings, one ROUTER_NAME=value a line.")] = Path(".env"),
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="HTTP port; else ROUTER_HTTP__PORT or 8080.")
+    ] = None,
+    env_file: Annotated[Path, typer.Option(help="File with settings, one ROUTER_NAME=value a line.")] = _ENV_FILE,
 ) -> None:
     """Run the daemon: HTTP always, MQTT where ROUTER_MQTT__URL names a broker.
 
@@ -37,6 +42,8 @@ def serve(
 
     SIGTERM ends it in order: nothing new is taken, what is in flight is answered, what was learned is saved.
     """
+    if env_file != _ENV_FILE and not env_file.is_file():
+        raise SettingsError(f"--env-file {env_file}: there is no such file")
     overrides: dict[str, Any] = {} if policies is None else {"policies": policies}
     settings = load_settings(env_file, **overrides)
     check_to_serve(settings, env_file)

@@ -11,7 +11,7 @@ import typer
 from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from router.backends.simulated_fleet import deployments, load_fleet
 from router.cli.scenarios.command import ASK, Asked, play_scenarios, refuse_beside
@@ -34,10 +34,10 @@ _COLUMNS = ("useful", "slo_met", "adequate_of_served", "shed", "cost_per_1k_usd"
 
 def simulate(
     workload: Annotated[
-        Path | None, typer.Argument(help="Requests over time: CSV or JSON lines, plain or gzipped.")
+        Path | None, typer.Argument(metavar="WORKLOAD", help="Requests over time: CSV or JSON lines, plain or .gz.")
     ] = None,
     fleet: Annotated[
-        Path | None, typer.Option(help="Simulated deployments (YAML); they take the place of the policy's.")
+        Path | None, typer.Option(help="Simulated servers (YAML, see above); they take the place of the policy's.")
     ] = None,
     policies: Annotated[Path | None, typer.Option(help="Policy directory; `policies`, or a scenario's own.")] = None,
     load: Annotated[float, typer.Option(min=1e-6, help="Divide every arrival time by this.")] = 1.0,
@@ -69,12 +69,6 @@ def simulate(
     The report holds useful, SLO and adequate shares, cost and latency quantiles, by class and by deployment. A workload
     has no answers to look at: checks of a cascade count only as far as --check says how many of the inadequate (catch)
     and of the adequate answers (alarm) fail, and how many seconds a verdict takes (wait).
-
-    A lane of batch jobs stands beside the same model on demand; rows whose deadline_s leaves hours wait for it:
-
-        {name: n, model: m, tier: small, kind: job, price_usd_per_mtok: {input: 0.5, output: 2}, job: {takes_s: 7200}}
-
-    Also in job: per_record_s, sigma, fail_ratio, record_fail_ratio, and what a policy has, in seconds (collect_s).
     """
     unfit = {"WORKLOAD (say --workload)": workload, "--for": for_, "--feedback": feedback, "--check": check}
     if scenario is not None:
@@ -161,7 +155,9 @@ def _run_all(setting: Setting, names: dict[str, ProfileMaker | None]) -> dict[st
 
 
 def _table(reports: dict[str, dict[str, Any]]) -> Table:
-    table = Table("", *(name.replace("_", " ") for name in _COLUMNS), "TTFT p95 s", "TPOT p95 ms", "wall s")
+    titles = (*(name.replace("_", " ") for name in _COLUMNS), "TTFT p95 s", "TPOT p95 ms", "wall s")
+    columns = (Column(title, min_width=max(6, *map(len, title.split()))) for title in titles)
+    table = Table(Column(no_wrap=True), *columns, box=None, padding=(0, 1, 0, 0))
     for name, one in reports.items():
         overall = one["overall"]
         cells = [_cell(overall[column]) for column in _COLUMNS]

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from router.ingress.admin.doorkeeper import Doorkeeper
+from router.ingress.admin.doorkeeper import Doorkeeper, is_loopback
 from router.ingress.http_admin import CHAT_PATH, AdminRoutes, DecisionPage, MetricsPage, PolicyPage
 from router.ingress.http_answers import Receive, Scope, Send
 from router.ingress.http_chat import FANOUT_PATH, ChatOptions, ChatRoute
@@ -31,6 +31,11 @@ class HttpOptions(Struct, frozen=True):
     admin_keys: frozenset[str] | None = None
     """Keys of operators, good on every route but those that take requests."""
     keepalive_s: float = 75.0
+
+    @property
+    def lets_anyone_in(self) -> bool:
+        """Whether other machines may ask without a key."""
+        return self.api_keys is None and not is_loopback(self.host)
 
 
 class HttpIngress:

@@ -91,7 +91,7 @@ class AdminRoutes:
         return Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
 
     async def models(self, request: Request) -> Response:
-        """What may be asked for as `model`: auto, the classes, the deployments."""
+        """What may be asked for as `model`: auto, the classes, the models, the deployments."""
         self._check(request)
         return _json({"object": "list", "data": list(self._listed().values())})
 
@@ -159,7 +159,9 @@ class AdminRoutes:
     def _listed(self) -> dict[str, _Model]:
         models = [_Model("auto", self._created, "router")]
         models += [_Model(name, self._created, "router") for name in self._dispatch.classes()]
-        models += [_Model(d.name, self._created, d.model) for d in self._dispatch.deployments()]
+        deployments = self._dispatch.deployments()
+        models += [_Model(d.model, self._created, "router") for d in deployments]
+        models += [_Model(d.name, self._created, d.model) for d in deployments]
         return {model.id: model for model in models}
 
 

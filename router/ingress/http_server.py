@@ -7,12 +7,15 @@ itself calls back: a handler puts its callback in `scope[CONNECTION].on_lost` an
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from router.domain.errors import SettingsError
 
 CONNECTION = "router.connection"
 _FLUSH_S = 1.0
@@ -62,15 +65,25 @@ class HttpServer:
         self.port = port
 
     async def start(self) -> None:
-        """Bind and serve; `OSError` where the address cannot be had. `port` is the real one from here on."""
-        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
-        listener = socket.create_server(self._address, family=family, backlog=2048)
+        """Bind and serve; `SettingsError` where the address cannot be had. `port` is the real one from here on."""
+        listener = self._bound()
         listener.setblocking(False)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a first token waits 40 ms for an ACK
         self._sockets = [listener]
         self.port = listener.getsockname()[1]
         await self._server.startup(sockets=self._sockets)
         self._ticking = asyncio.create_task(self._server.main_loop(), name="http-server")
+
+    def _bound(self) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
+        try:
+            return socket.create_server(self._address, family=family, backlog=2048)
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+            raise SettingsError(
+                f"cannot listen on {self._address[0]} port {self._address[1]}: {why}. Name another with"
+                " ROUTER_HTTP__HOST, and with --port or ROUTER_HTTP__PORT"
+            ) from None
 
     async def stop(self, *, grace_s: float, cut: Callable[[], None]) -> None:
         """Stop listening, let answers finish for `grace_s`, then `cut` them, at last drop what is left."""

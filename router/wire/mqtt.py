@@ -103,7 +103,7 @@ def _priority(text: str | None) -> int | None:
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 4):
         raise RequestError(
-            f"user property priority is not a whole number of four digits: {text[:32]}", param="priority"
+            f"user property priority is not a whole number of at most four digits: {text[:32]}", param="priority"
         )
     return int(text)
 

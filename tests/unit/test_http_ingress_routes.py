@@ -32,12 +32,12 @@ async def test_keys_guard_the_api_but_not_health_and_metrics() -> None:
         assert (await door.get("/metrics"))[0] == 200
 
 
-async def test_models_are_auto_the_classes_and_the_deployments(door: Door) -> None:
+async def test_models_are_auto_the_classes_the_models_and_the_deployments(door: Door) -> None:
     """All that may be asked for as `model` is listed, and can be had one by one."""
     _, _, body = await door.get("/v1/models")
     said = json.loads(body)
     assert said["object"] == "list"
-    assert [model["id"] for model in said["data"]] == ["auto", "chat", "small-0"]
+    assert [model["id"] for model in said["data"]] == ["auto", "chat", "llama", "small-0"]
     assert json.loads((await door.get("/v1/models/small-0"))[2])["owned_by"] == "llama"
     status, _, body = await door.get("/v1/models/none")
     assert status == 404

@@ -32,32 +32,31 @@ def double(
 
         models:
         - id: anthropic.claude-3-5-haiku-20241022-v1:0
-          text: Paris is the capital of France.      # or answer_tokens: 60, for made-up words
+          text: Paris is the capital.       # or answer_tokens: 60, made-up words
           speed: {first_token_s: 0.4, output_token_s: 0.01, cold_start_s: 5}
-          prices: {input: 0.8, output: 4.0}          # USD per million tokens
-          quota: {requests_per_min: 100, tokens_per_min: 200000, output_burndown: 5}
-          max_tokens: 8192                           # what an unset maxTokens reserves
+          prices: {input: 0.8, output: 4.0} # USD per million tokens
+          quota: {requests_per_min: 100, tokens_per_min: 200000}
+          max_tokens: 8192                  # what an unset maxTokens reserves
           optimized: {quota: {requests_per_min: 20}}
         provisioned:
-        - {arn: ARN, name: floor, model_id: MODEL, units: 2, unit_tokens_per_min: 10000}
-        profiles: {ARN: MODEL}                       # application inference profiles
+        - {arn: ARN, name: a, model_id: MODEL, units: 2, unit_tokens_per_min: 9000}
+        profiles: {ARN: MODEL}              # application inference profiles
         prompt_routers: {ARN: {models: [MODEL, MODEL], long_tokens: 100}}
-        guardrails:
-          gr1: {words: [secret], message: This cannot be answered.}
+        guardrails: {gr1: {words: [secret], message: This cannot be answered.}}
         endpoints:
-        - {name: llama, payload: openai, variants: [{name: plain}, {name: awq, speed: {output_token_s: 0.005}}]}
+        - {name: llama, payload: openai, variants: [{name: plain}, {name: awq}]}
         jobs: {min_records: 100, takes_s: 60}
         faults:
-        - {how: refuse, code: ThrottlingException, operation: ConverseStream, times: 3}
+        - {how: refuse, code: ThrottlingException, operation: Converse, times: 3}
 
-    A fault's `how` is refuse, exception (in the stream), cut, garbage, silent_end or hang; with `after: 3` a stream
-    fails after three pieces.
+    A quota also has output_burndown: 5, where an output token counts as five. A fault's `how` is refuse, exception (in
+    the stream), cut, garbage, silent_end or hang; with `after: 3` a stream fails after three pieces.
 
-    While it runs, look into it and order it about:
+    While it runs, look into it and order it about (here: throttle one call):
 
         curl localhost:8700/_double/state
 
-        curl localhost:8700/_double/state -d '{"faults": [{"how": "cut", "after": 3, "times": 1}]}'
+        curl localhost:8700/_double/state -d '{"faults": [{"times": 1}]}'
 
     Ctrl-C ends it and shows what was called and billed.
     """

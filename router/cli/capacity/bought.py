@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from router.backends.aws.control.provisioned import IN_SERVICE, Provisioned, list_provisioned
 from router.cli.aws import account as a
+from router.cli.decision_view import wide_console
 
 _DAY_S = 86_400.0
 _SOON_DAYS = 7.0
@@ -27,7 +27,7 @@ def bought(*, region: a.Region = None, role: a.Role = None, endpoint_url: a.Endp
         router capacity list --endpoint-url http://127.0.0.1:4566
     """
     found = a.asked("bedrock", list_provisioned, region=region, role=role, endpoint=endpoint_url)
-    console = Console()
+    console = wide_console()
     if not found:
         console.print("No provisioned throughput here. `router capacity advise` says whether some would pay.")
         return
@@ -36,7 +36,8 @@ def bought(*, region: a.Region = None, role: a.Role = None, endpoint_url: a.Endp
 
 def table_of(found: Sequence[Provisioned], *, at: float) -> Table:
     """One row for each; `at` is now."""
-    table = Table("name", "model", "status", "units", "commitment", "ends", "ARN", box=None, pad_edge=False)
+    name, model = Column("name", overflow="fold"), Column("model", overflow="fold")
+    table = Table(name, model, "status", "units", "commitment", "ends", "ARN", box=None, pad_edge=False)
     for one in found:
         units = str(one.units) if one.units == one.desired_units else f"{one.units} of {one.desired_units}"
         status = Text(one.status, style="green" if one.status == IN_SERVICE else "yellow")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from router.learning.variants.effects import Factor
@@ -31,7 +31,8 @@ def _head(advice: Advice) -> Iterator[Text]:
 
 
 def _table(advice: Advice) -> Table:
-    table = Table("variant", "class", "promise", "now", "best", "expected", "worst", "", box=None, pad_edge=False)
+    columns = ("class", "promise", "now", "best", "expected", "worst", "")
+    table = Table(Column("variant", no_wrap=True), *columns, box=None, pad_edge=False)
     for option in advice.options:
         name = option.effect.name
         for promise, found in zip(advice.promises, option.predictions, strict=True):

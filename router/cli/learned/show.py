@@ -8,10 +8,11 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
+from rich.table import Column, Table
 from rich.text import Text
 
+from router.cli.decision_view import wide_console
 from router.cli.learned.places import Key, State, Url, place
 from router.core.learned.account import Account, OfDeployment, OfModel, Quality
 from router.core.learned.lineage import Lineage
@@ -43,7 +44,7 @@ def show(
         typer.echo(page.decode())
         return
     try:
-        Console().print(view(msgspec.json.decode(page, type=Account)))
+        wide_console().print(view(msgspec.json.decode(page, type=Account)))
     except msgspec.DecodeError as error:
         raise RouterError(f"that is not what a router of this version tells: {error}") from None
 
@@ -57,7 +58,8 @@ def view(known: Account) -> RenderableType:
         parts.append(Text(f"drifted, nothing is learned from: {', '.join(known.unheard)}", style="yellow"))
     if not known.models and not known.deployments:
         parts.append(Text("nothing was learned yet"))
-    for table in (_qualities(known), _lengths(known), _checks(known), _deployments(known), _floors(known)):
+    tables = (_qualities, _kinds, _lengths, _checks, _deployments, _floors)
+    for table in (made(known) for made in tables):
         if table.row_count:
             parts += [Text(), table]
     return Group(*parts)
@@ -85,19 +87,26 @@ def _when(at: float) -> str:
 
 
 def _qualities(known: Account) -> Table:
-    table = _table("quality: model", "answers seen", "estimated", "believed", "shift", "state", "use cases")
+    table = _table("quality: model", "answers seen", "estimated", "believed", "shift", "state")
     for name, model in known.models.items():
         if model.quality is not None:
             table.add_row(*map(Text, (name, *_quality(model.quality))))
     return table
 
 
+def _kinds(known: Account) -> Table:
+    table = _table("quality: model", "use case", "shift")
+    for name, model in known.models.items():
+        for kind, shift in model.quality.use_cases.items() if model.quality is not None else ():
+            table.add_row(*map(Text, (name, kind, f"{shift.mean:+.2f} (sd {shift.sd:.2f})")))
+    return table
+
+
 def _quality(quality: Quality) -> tuple[str, ...]:
     state = "-" if quality.fallen is None else f"fell {quality.fallen} answers ago" if quality.fallen else "stands"
-    kinds = ", ".join(f"{kind} {shift.mean:+.2f} (sd {shift.sd:.2f})" for kind, shift in quality.use_cases.items())
     believed = f"{quality.believed:.2f} [{quality.low:.2f}, {quality.high:.2f}]"
     shift = f"{quality.shift.mean:+.2f} (sd {quality.shift.sd:.2f})"
-    return str(quality.seen), f"{quality.estimated:.2f}", believed, shift, state, kinds or "-"
+    return str(quality.seen), f"{quality.estimated:.2f}", believed, shift, state
 
 
 def _lengths(known: Account) -> Table:
@@ -125,7 +134,7 @@ def _checks(known: Account) -> Table:
 
 
 def _deployments(known: Account) -> Table:
-    columns = ("samples", "slowness now", "step", "prompt token", "TTFT off", "TPOT off", "price")
+    columns = ("token gaps", "slowness now", "step", "prompt token", "TTFT off", "TPOT off", "price")
     table = _table("latency: deployment", "model", *columns)
     for name, one in known.deployments.items():
         table.add_row(*map(Text, (name, one.model, *_deployment(one))))
@@ -147,5 +156,6 @@ def _floors(known: Account) -> Table:
     return table
 
 
-def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False)
+def _table(name: str, *columns: str) -> Table:
+    """Names stand whole; figures go on in the next line where there is no room."""
+    return Table(Column(name, no_wrap=True), *columns, box=None, pad_edge=False)

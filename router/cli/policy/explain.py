@@ -98,11 +98,11 @@ def explain(
         document = {"then": _logged_json(then) if then else None, "now": explained_json(now) if now else None}
         typer.echo(json.dumps(document, indent=1))
     else:
-        wide_console().print(_shown(then, now))
+        wide_console().print(_shown(then, now, logged=url is None))
 
 
-def _shown(then: Logged | None, now: Explained | None) -> RenderableType:
-    parts: list[RenderableType] = [] if then is None else [explanation(then)]
+def _shown(then: Logged | None, now: Explained | None, *, logged: bool) -> RenderableType:
+    parts: list[RenderableType] = [] if then is None else [explanation(then, ended=logged)]
     if now is not None:
         parts += [view(now)] if then is None else [Text("\nnow:"), view(now)]
     if then is not None and now is not None and now.decision is not None:
@@ -170,8 +170,9 @@ def _asked(decision_id: str, url: str, key: str | None) -> Logged:
         with urlopen(HttpRequest(page, headers=headers), timeout=_ANSWER_WITHIN_S) as answer:  # noqa: S310
             return Logged(msgspec.json.decode(answer.read(), type=Decision))
     except HTTPError as error:
-        hint = _HINTS.get(error.code, "")
-        raise RequestError(f"{page}: {error.code} {error.reason}; {hint}".rstrip("; "), code="not_found") from None
+        with error:
+            hint = _HINTS.get(error.code, "")
+            raise RequestError(f"{page}: {error.code} {error.reason}; {hint}".rstrip("; "), code="not_found") from None
     except (URLError, TimeoutError, msgspec.DecodeError) as error:
         raise RequestError(f"{page}: {getattr(error, 'reason', error)}", code="not_found") from None
 

@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import msgspec
 import typer
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from router.domain.errors import RouterError
@@ -59,8 +59,9 @@ def _fetch(url: str, key: str | None) -> bytes:
             page: bytes = response.read()
             return page
     except HTTPError as error:
-        hint = ": give an operator's key with --key or in ROUTER_ADMIN_KEY" if error.code in (401, 403) else ""
-        raise RouterError(f"{url} answered {error.code} {error.reason}{hint}") from None
+        with error:
+            hint = ": give an operator's key with --key or in ROUTER_ADMIN_KEY" if error.code in (401, 403) else ""
+            raise RouterError(f"{url} answered {error.code} {error.reason}{hint}") from None
     except (URLError, OSError) as error:
         raise RouterError(f"no router answers at {url}: {getattr(error, 'reason', error)}") from None
 
@@ -123,7 +124,7 @@ def _mean(measure: dict[str, Any], scale: float) -> str:
 
 
 def _limits(limits: dict[str, Any]) -> Table:
-    table = Table("limit of", "kind", "calls at once", "tokens at once", "in flight", box=None)
+    table = Table(Column("limit of", no_wrap=True), "kind", "calls at once", "tokens at once", "in flight", box=None)
     for name, (kind, requests, tokens, in_flight) in limits.items():
         table.add_row(name, kind, f"{requests:.0f}", "-" if tokens is None else f"{tokens:.0f}", str(in_flight))
     return table

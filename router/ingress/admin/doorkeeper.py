@@ -25,7 +25,7 @@ class Doorkeeper:
     def __init__(self, api_keys: frozenset[str] | None, admin_keys: frozenset[str] | None, *, host: str) -> None:
         self._admin = admin_keys
         self._all = api_keys if api_keys is None or admin_keys is None else api_keys | admin_keys
-        self._is_private = api_keys is None and _is_loopback(host)
+        self._is_private = api_keys is None and is_loopback(host)
 
     def check(self, headers: Mapping[bytes, bytes]) -> None:
         """Refuse who is neither a producer nor an operator."""
@@ -61,10 +61,11 @@ def _is_near(headers: Mapping[bytes, bytes]) -> bool:
     """Whether it comes as from this machine: by no proxy, and to a name of loopback."""
     name = headers.get(b"host", b"").decode("latin-1")
     name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-    return _is_loopback(name) and _PASSED_ON.isdisjoint(headers)
+    return is_loopback(name) and _PASSED_ON.isdisjoint(headers)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches it."""
     if host == "localhost":
         return True
     try:
