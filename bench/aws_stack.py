@@ -7,6 +7,7 @@ embedded one elsewhere; the sender is plain paho-mqtt.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import queue
@@ -151,7 +152,7 @@ class Served:
         """Whether it takes requests."""
         try:
             page(f"{self.url}/readyz")
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
         return True
 
@@ -283,11 +284,11 @@ def broker(folder: Path) -> Iterator[int]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     embedded = EmbeddedBroker()
-    asyncio.run_coroutine_threadsafe(embedded.start(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(embedded.start(), loop).result(WAIT_S)
     try:
         yield embedded.port
     finally:
-        asyncio.run_coroutine_threadsafe(embedded.stop(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(embedded.stop(), loop).result(WAIT_S)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(WAIT_S)
         loop.close()

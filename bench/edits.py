@@ -44,6 +44,7 @@ from router.runtime.reload import load_directory
 
 STARTED = ("Policy", "Admission", "Table", "Member", "TrainedEstimator")
 """What an edit makes anew in the router, and what must be gone again once it is replaced."""
+PATIENCE_S = 60.0
 
 
 class Arrival(NamedTuple):
@@ -114,13 +115,22 @@ async def traffic(url: str, seconds: float, per_s: float, found: Findings) -> No
             group.create_task(ask(session, url, number, found))
 
 
-async def disturb(directory: Directory, edits: int, seconds: float) -> int:
-    """The edits at even steps; returns how many were good."""
+async def disturb(directory: Directory, edits: int, seconds: float, history: Path) -> int:
+    """The edits at even steps, but the first mistake stands until it is refused; returns how many were good."""
     good, begun = 0, time.monotonic()
     for number, is_good in enumerate(directory.edits(edits), 1):
+        if number - good == 1 and not is_good:
+            await refusal(history)
         good += is_good
         await asyncio.sleep(max(begun + number * seconds / edits - time.monotonic(), 0.0))
     return good
+
+
+async def refusal(history: Path) -> None:
+    """Wait until the router's history has a refused edit, or for a minute."""
+    until = time.monotonic() + PATIENCE_S
+    while not (history.exists() and '"refused"' in history.read_text()) and time.monotonic() < until:
+        await asyncio.sleep(0.05)
 
 
 class Router:
@@ -165,7 +175,7 @@ async def router(folder: Path, policies: Path, *, trace: bool) -> Any:
             yield Router(child, f"http://127.0.0.1:{port}")
         finally:
             child.terminate()
-            await asyncio.to_thread(child.wait, 30)
+            await asyncio.to_thread(child.wait, 60)
 
 
 async def soak(
@@ -177,20 +187,21 @@ async def soak(
     await upstream.start()
     with tempfile.TemporaryDirectory(prefix="edits-") as name:
         folder = Path(name)
+        history = folder / "state" / "history.jsonl"
         directory = Directory(folder, upstream.url, Random(seed))
         async with router(folder, directory.path, trace=trace) as routed:
             await traffic(routed.url, warm_up_s, per_s, found)
             before = await routed.weigh()
             good, _ = await asyncio.gather(
-                disturb(directory, edits, seconds), traffic(routed.url, seconds, per_s, found)
+                disturb(directory, edits, seconds, history), traffic(routed.url, seconds, per_s, found)
             )
             settled = await settle(routed, directory)
             after = await routed.weigh()
             await traffic(routed.url, warm_up_s, per_s, found)
             last = await routed.weigh()
         await upstream.stop()
-        history = [json.loads(line) for line in (folder / "state" / "history.jsonl").read_text().splitlines()]
-    told = [entry.get("state") for entry in history if entry["what"] == "policy"]
+        entries = [json.loads(line) for line in history.read_text().splitlines()]
+    told = [entry.get("state") for entry in entries if entry["what"] == "policy"]
     return {
         "requests": found.sent,
         "failed": len(found.failed),
@@ -206,7 +217,7 @@ async def soak(
     }
 
 
-async def settle(routed: Router, directory: Directory, patience_s: float = 20.0) -> bool:
+async def settle(routed: Router, directory: Directory, patience_s: float = PATIENCE_S) -> bool:
     """Whether the last edit comes into force."""
     digest = next(d for d, state in directory.digests.items() if state == directory.state)
     until = time.monotonic() + patience_s

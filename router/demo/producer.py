@@ -28,7 +28,7 @@ _NODELAY = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 _GRACE_S = 5.0
 """How much longer than its expiry a request is waited for, before it counts as unanswered."""
 _RECONNECT_S = 0.5
-_FLUSH_S = 2.0
+_FLUSH_S = 10.0
 
 
 class Tally(Struct):

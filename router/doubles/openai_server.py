@@ -7,7 +7,7 @@ so the double is cheap enough to stand behind a benchmark. For tests and develop
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ import httptools
 import msgspec
 from msgspec.structs import replace
 
+from router.doubles.kept_port import keep_port
 from router.doubles.openai_answers import (
     Call,
     How,
@@ -43,19 +44,24 @@ class OpenAIServer:
         self.url = ""
         self._server: asyncio.Server | None = None
         self._open: set[_Connection] = set()
+        self._let_go_of_port: Callable[[], object] = lambda: None
 
     async def start(self, port: int = 0) -> None:
         """Listen on loopback; `url` is set from here on."""
         loop = asyncio.get_running_loop()
+        self._let_go_of_port()
         self._server = await loop.create_server(
             lambda: _Connection(self.script, self._open), "127.0.0.1", port, backlog=1024
         )
         self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
 
     async def stop(self) -> None:
-        """Stop listening and drop every connection."""
-        if self._server is not None:
-            self._server.close()
+        """Stop listening and drop every connection. The port is kept for another start."""
+        server, self._server = self._server, None
+        if server is not None:
+            port: int = server.sockets[0].getsockname()[1]
+            server.close()
+            self._let_go_of_port = keep_port(self, "127.0.0.1", port)
         for connection in tuple(self._open):
             await connection.drop()
 

@@ -11,6 +11,7 @@ from types import TracebackType
 import structlog
 from mqtt5 import DisconnectReasonCode
 
+from router.doubles.kept_port import keep_port
 from router.doubles.mqtt_broker.connection import Connection
 from router.doubles.mqtt_broker.exchange import Exchange
 from router.doubles.mqtt_broker.faults import Faults, Limits, Stats
@@ -49,6 +50,7 @@ class Broker:
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._let_go_of_port: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
@@ -60,6 +62,7 @@ class Broker:
         if self._server is not None:
             raise RuntimeError("the broker is already started")
         loop = asyncio.get_running_loop()
+        self._let_go_of_port()
         self._server = await loop.create_server(
             lambda: Connection(self._exchange, self._connections), self.host, self.port
         )
@@ -78,6 +81,7 @@ class Broker:
         if self._sweeper is not None:
             self._sweeper.cancel()
         server.close()
+        self._let_go_of_port = keep_port(self, self.host, self.port)
         await self._close_connections()
         await server.wait_closed()
         if not keep_sessions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ _P = TypeVar("_P")
 class RawClient:
     """One connection. Nothing is answered or acknowledged by itself.
 
-    `expect` and `fence` raise `TimeoutError` where nothing comes for ten seconds, and `EOFError` where the
+    `expect` and `fence` raise `TimeoutError` where nothing comes for a minute, and `EOFError` where the
     broker has closed the connection.
     """
 
@@ -88,6 +89,11 @@ class RawClient:
         """Let what was sent leave before anything else is sent."""
         await self._writer.drain()
         await asyncio.sleep(0)
+
+    def take_little(self) -> None:
+        """Have the system hold no more than 64 KiB that were not read, however much it would hold by itself."""
+        taker: socket.socket = self._writer.get_extra_info("socket")
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
 
     async def raw(self, size: int) -> bytes:
         """The next bytes as they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from router.domain.deployment import Deployment
@@ -44,7 +45,11 @@ def read_directory(directory: Path) -> Documents:
     """(file name, text) of every policy file, in order of name; raises `PolicyErrors` where one is unreadable."""
     documents: list[tuple[str, str]] = []
     problems: list[PolicyError] = []
-    for path in sorted(_files(directory), key=str):
+    try:
+        paths = sorted(_files(directory), key=str)
+    except OSError as error:
+        raise PolicyErrors([_unreadable(directory, f"cannot be read: {error.strerror}")]) from error
+    for path in paths:
         try:
             with path.open(encoding="utf-8") as file:
                 documents.append((str(path), file.read(MAX_CHARS + 1)))
@@ -55,7 +60,8 @@ def read_directory(directory: Path) -> Documents:
         except OSError as error:
             problems.append(_unreadable(path, f"cannot be read: {error.strerror}"))
     if not documents and not problems:
-        problems.append(_unreadable(directory, "no *.yaml file here, nor in its classes/ or fleet/"))
+        why = "" if directory.is_dir() else ": there is no such directory"
+        problems.append(_unreadable(directory, f"no *.yaml file here, nor in its classes/ or fleet/{why}"))
     if problems:
         raise PolicyErrors(problems)
     return documents
@@ -63,9 +69,10 @@ def read_directory(directory: Path) -> Documents:
 
 def _files(directory: Path) -> Iterator[Path]:
     for folder in (directory, *(directory / name for name in SUB_DIRECTORIES)):
-        for path in folder.iterdir() if folder.is_dir() else ():
-            if path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file():
-                yield path
+        with suppress(FileNotFoundError, NotADirectoryError):  # it may go at any moment
+            for path in folder.iterdir() if folder.is_dir() else ():
+                if path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file():
+                    yield path
 
 
 def _unreadable(path: Path, message: str) -> PolicyError:
