@@ -21,14 +21,15 @@ settings.load_profile("ci")
 
 
 def _steers(name: str) -> bool:
-    """Whether the variable tells the router, the SDK or a client where to go, or a command how to look."""
-    return name.startswith(("ROUTER_", "AWS_", "OPENAI_")) or name.lower() in PROXIES or name in PAINTERS
+    """Whether the variable tells the router, the SDK, a client or git where to go, or a command how to look."""
+    return name.startswith(("ROUTER_", "AWS_", "OPENAI_", "GIT_")) or name.lower() in PROXIES or name in PAINTERS
 
 
 for _name in filter(_steers, tuple(os.environ)):
     del os.environ[_name]
 os.environ |= {"NO_PROXY": "*", "AWS_EC2_METADATA_DISABLED": "true"}
 os.environ |= dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
+os.environ |= dict.fromkeys(("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"), os.devnull)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
@@ -14,7 +14,7 @@ from router.backends.openai_http import OpenAIHttpBackend
 from router.backends.simulated import SimulatedAnswer, SimulatedBackend
 from router.backends.simulated_fleet import DeploymentSpec, EventSpec, FleetSpec, StepMs, TokenPrices
 from router.domain.deployment import Address, Deployment, DeploymentName, Kind, Price, Tier
-from router.domain.outcome import Attempt, Usage
+from router.domain.outcome import Attempt, Delta, Usage
 from router.domain.request import Request
 from router.doubles import openai_answers
 from router.doubles.openai_server import openai_server
@@ -130,11 +130,11 @@ class OpenAIFar(Far):
 
 
 class SimulatedFar(Far):
-    """`simulated` in real seconds: an order is a new server whose clock starts at 0 and whose fate is known."""
+    """`simulated` in real seconds: an order is a new server whose fate is known; its clock starts at its first call."""
 
     _QUICK_MS = 0.01
     _SLOW_MS = 300.0
-    """Step of a server that something happens to between two pieces: half of it is the room for a late start."""
+    """Step of a server that something happens to in the middle between two pieces."""
 
     def __init__(self) -> None:
         self.started = 0
@@ -142,6 +142,7 @@ class SimulatedFar(Far):
         self.tokens = 1
         self.deployment = _deployment(Address("simulated", "test-model"))
         self.vacant = _deployment(Address("simulated", "test-model"), name="nobody")
+        self.backend = self
         self._serve(())
 
     def _serve(self, events: tuple[EventSpec, ...], *, step_ms: float = _QUICK_MS, kv_tokens: int = 10_000) -> None:
@@ -153,13 +154,20 @@ class SimulatedFar(Far):
             step_ms=StepMs(step_ms),
             kv_tokens=kv_tokens,
         )
-        self.backend = SimulatedBackend(
-            FleetSpec((spec,), events),
-            self,
-            origin_s=asyncio.get_running_loop().time(),
-            piece_tokens=1,
-            on_bill=self._bill,
-        )
+        self._fleet = FleetSpec((spec,), events)
+        self._server: SimulatedBackend | None = None
+
+    def open(self, attempt: Attempt) -> AsyncGenerator[Delta, None]:
+        """Call the server that was ordered last."""
+        if self._server is None:
+            now = asyncio.get_running_loop().time()
+            self._server = SimulatedBackend(self._fleet, self, origin_s=now, piece_tokens=1, on_bill=self._bill)
+        return self._server.open(attempt)
+
+    async def close(self) -> None:
+        """Stop it."""
+        if self._server is not None:
+            await self._server.close()
 
     def answer(self, request: Request, model: str) -> SimulatedAnswer:
         self.started += 1

@@ -132,6 +132,14 @@ async def test_a_throttle_says_what_was_short_and_teaches_the_quota(service: Ser
     """The same without a word of the quota: the SDK's error is read, and three calls of 64,000 are what is learned."""
     quota = Quota(tokens_per_min=200_000.0)
     service.world.models = {CLAUDE: Model(CLAUDE, quota=quota, speed=Speed(first_token_s=0.5), answer_tokens=2)}
+
+    async def once_all_have_come(seconds: float) -> None:
+        async with asyncio.timeout(60.0):
+            while len(service.world.calls) < 8:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(seconds)
+
+    service.world.sleep = once_all_have_come
     service.serve(AwsTerms())
     asked = (service.ask([("user", f"hello {n}")], max_tokens=64_000) for n in range(8))
     await asyncio.gather(*asked, return_exceptions=True)

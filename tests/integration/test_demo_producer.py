@@ -83,8 +83,9 @@ async def test_it_asks_as_the_standard_says_and_counts_every_answer() -> None:
         producer = Producer(broker.url, DemoTruth(), per_s=60.0, feedback_ratio=1.0)
         await producer.run(for_s=1.0)
         tally = producer.tally
-        while len(responder.feedback) < tally.feedback:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(60.0):
+            while len(responder.feedback) < tally.feedback:
+                await asyncio.sleep(0.01)
     assert tally.sent == tally.answered == len(responder.requests) > 10
     assert 0 < tally.streamed < tally.sent
     assert tally.pieces == 3 * tally.streamed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -164,11 +164,19 @@ async def test_hanging_up_ends_every_part(client: openai.AsyncOpenAI, town: Town
 
 async def test_one_deadline_for_all(client: openai.AsyncOpenAI, town: Town) -> None:
     """What was answered in time is given at the deadline."""
-    said: Any = await client.chat.completions.create(
-        model="auto", messages=ASK, metadata=asking(["one", "wait"]), extra_headers={"x-router-deadline-ms": "2000"}
-    )
-    assert [part["status"] for part in said.router["parts"]] == ["completed", "failed"]
-    assert said.router["parts"][1]["error"]["code"] == "deadline_exceeded"
+    parts: list[Any] = []
+    for deadline_ms in ("1000", "4000", "16000"):  # a busy machine may need longer for the first part
+        with suppress(openai.APIStatusError):
+            said: Any = await client.chat.completions.create(
+                model="auto",
+                messages=ASK,
+                metadata=asking(["one", "wait"]),
+                extra_headers={"x-router-deadline-ms": deadline_ms},
+            )
+            parts = said.router["parts"]
+            break
+    assert [part["status"] for part in parts] == ["completed", "failed"]
+    assert parts[1]["error"]["code"] == "deadline_exceeded"
     assert town.home.backend.open_now == 0
 
 
@@ -286,8 +294,11 @@ async def test_a_queue_streams_the_merge(town: Town, tmp_path: Path) -> None:
 async def test_a_message_that_expires_ends_every_part(town: Town, tmp_path: Path) -> None:
     """Its Message Expiry Interval is the one deadline; what was answered is sent."""
     async with Broker() as broker, queue(town, tmp_path, broker) as asker:
-        asker.send({"subqueries": ["one", "wait"]}, message_expiry_interval=2)
-        said = json.loads((await asker.reply()).payload)
+        for seconds in (2, 8, 32):  # a busy machine may need longer for the first part
+            asker.send({"subqueries": ["one", "wait"]}, f"r{seconds}", message_expiry_interval=seconds)
+            said = json.loads((await asker.reply()).payload)
+            if "error" not in said:
+                break
     assert [part["status"] for part in said["router"]["parts"]] == ["completed", "failed"]
     assert town.home.backend.open_now == 0
 

@@ -13,7 +13,8 @@ import mqtt5
 from router.doubles.mqtt_broker import Broker, RawClient
 
 ROOT = Path(__file__).parents[2]
-WAIT_S = 60.0
+WAIT_S = 180.0
+"""Two processes start in it."""
 CHILD = """
 import asyncio, json, os, signal, sys
 from pathlib import Path

@@ -33,7 +33,7 @@ ENVIRONMENT = {
     "NO_PROXY": "127.0.0.1",
     "COLUMNS": "160",
 }
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 def fleet(place: Path, *deployments: str) -> None:
@@ -92,7 +92,8 @@ async def test_a_server_that_speaks_openai(tmp_path: Path) -> None:
     one = told["levels"][0]
     assert one["client_invocations"] == 12
     assert one["time_to_first_token_ms"]["p50"] > 20.0
-    assert one["inter_token_latency_ms"]["p50"] > 2.0
+    assert one["inter_token_latency_ms"]["p50"] > 0.0
+    assert one["client_latency_ms"]["p50"] > 20.0 + 19 * 2.0
     assert "p99" not in one["client_latency_ms"]
     assert one["price_per_million_output_tokens"] == pytest.approx(10.0)
     assert not any("tokenizer" in name for name in one)
@@ -123,9 +124,9 @@ async def test_a_model_on_bedrock(tmp_path: Path) -> None:
     assert world.drift == []
     one = told["levels"][0]
     assert one["time_to_first_token_ms"]["p50"] >= 50.0
-    assert one["inter_token_latency_ms"]["p50"] >= 3.0
-    assert told["step"]["step"]["first_s"] >= 0.03, "what comes before the first token is in no step"
-    assert yaml.safe_load(told["policy"])["step_ms"]["first"] >= 30.0
+    assert one["client_latency_ms"]["p50"] >= 50.0 + 29 * 3.0
+    ours, theirs = yaml.safe_load(told["policy"])["step_ms"], told["step"]["step"]
+    assert [ours["base"], ours["first"]] == pytest.approx([theirs["base_s"] * 1e3, theirs["first_s"] * 1e3], rel=1e-3)
 
 
 async def test_throttles_are_counted_and_end_a_level(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ async def test_throttles_are_counted_and_end_a_level(tmp_path: Path) -> None:
 
 
 async def test_an_endpoint_on_sagemaker_is_paid_by_the_hour(tmp_path: Path) -> None:
-    """Its price per million tokens falls as more users share the instance."""
+    """A token costs what the hour costs over the tokens that are made in one: less, the more users share it."""
     variant = Variant(speed=Speed(first_token_s=0.05, output_token_s=0.01), answer_tokens=20)
     world = World(endpoints={"llama": Endpoint("llama", variants=[variant])})
     async with aws_double(world) as double:
@@ -153,7 +154,9 @@ async def test_an_endpoint_on_sagemaker_is_paid_by_the_hour(tmp_path: Path) -> N
         await run(tmp_path, "llama", "--concurrency", "1,8", "--requests", 16, "--json", "out.json")
     alone, shared = figures(tmp_path / "out.json")["levels"]
     assert alone["client_invocation_errors"] == shared["client_invocation_errors"] == 0
-    assert 0.0 < shared["price_per_million_output_tokens"] < alone["price_per_million_output_tokens"]
+    for level in (alone, shared):
+        per_hour = level["output_tokens_per_sec"] * 3600.0
+        assert level["price_per_million_output_tokens"] == pytest.approx(7.09 / per_hour * 1e6, rel=1e-3)
 
 
 async def test_ctrl_c_shows_what_there_is(tmp_path: Path) -> None:

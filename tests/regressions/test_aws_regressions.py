@@ -3,231 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from botocore.exceptions import ClientError, NoCredentialsError
-from msgspec.structs import replace
+from botocore.exceptions import NoCredentialsError
 
 from router.backends.aws.control.watch import ProvisionedWatch
 from router.backends.aws.counting import fit
-from router.backends.aws.errors import backend_error
-from router.backends.aws.jobs.aws import AwsJobService
-from router.backends.aws.jobs.backend import JobsBackend
-from router.backends.aws.jobs.service import Told
 from router.backends.aws.sessions import Clients
 from router.backends.aws.sticky_sessions import StickySessions
 from router.core.spending.billing import bill
-from router.domain.aws.job import JobStatus, JobTerms
 from router.domain.aws.terms import AwsTerms
-from router.domain.control.jobs import AnswersUnused
 from router.domain.control.provisioned import ControlPlaneHeard
-from router.domain.decision import DecisionId
 from router.domain.deployment import Address, Deployment, Kind, Price
-from router.domain.errors import BackendError, Refused, Returned, RouterError, Throttled
+from router.domain.errors import Refused, RouterError, Throttled
 from router.domain.events import Event
-from router.domain.outcome import PAID_BEFORE, Attempt, AttemptId, Delta, Usage
+from router.domain.outcome import Attempt, Delta, Usage
 from router.domain.slo import RequestClass
 from router.doubles.aws.server import aws_double
 from router.policy.prices.listed import BEDROCK
 from router.policy.prices.shipped import SHIPPED
-from router.ports.jobs import KnownJob
-from router.storage.jobs.store import SqliteJobStore
 from router.wire.aws.asked import converse_members
 from router.wire.aws.exchange import exchange_for
 from router.wire.aws.invoke.families import Family
 from router.wire.aws.invoke.prompted import Llama, Mistral, Titan
 from router.wire.aws.invoke.reader import ChatReader
-from router.wire.openai import Envelope, read_request
 from tests.regressions.house import WHOLE, batching, code_of, deployment, virtually
-
-MODEL = "meta.llama3-8b-instruct-v1:0"
-ARN = "arn:aws:bedrock:us-east-1:123456789012:model-invocation-job/abcdefghij12"
-TERMS = JobTerms("s3://b/p", "arn:aws:iam::123456789012:role/batch", min_records=1, max_records=1, margin_s=0.0)
-LINE = {
-    "output": {"message": {"role": "assistant", "content": [{"text": "Yes."}]}},
-    "stopReason": "end_turn",
-    "usage": {"inputTokens": 1_000_000, "outputTokens": 0, "totalTokens": 1_000_000},
-}
-
-
-class Clock:
-    """Seconds that stand still until they are moved."""
-
-    time = 1000.0
-
-    def now(self) -> float:
-        return self.time
-
-    at = stopwatch = now
-
-
-class Service:
-    """Jobs of AWS as the test says they are."""
-
-    def __init__(self) -> None:
-        self.status_is: JobStatus | BackendError = JobStatus.IN_PROGRESS
-        self.stop_is: BackendError | None = None
-        self.fails_for: str | None = None
-
-    async def put(self, deployment: Deployment, uri: str, body: bytes) -> None:
-        if deployment.name == self.fails_for:
-            raise RuntimeError("out of order")
-
-    async def submit(self, deployment: Deployment, job: KnownJob) -> str:
-        return ARN
-
-    async def find(self, deployment: Deployment, job: KnownJob) -> str | None:
-        return None
-
-    async def status(self, deployment: Deployment, arn: str) -> Told:
-        if isinstance(self.status_is, BackendError):
-            raise self.status_is
-        return Told(self.status_is)
-
-    async def stop(self, deployment: Deployment, arn: str) -> None:
-        if self.stop_is is not None:
-            raise self.stop_is
-
-    async def lines(self, deployment: Deployment, job: KnownJob) -> AsyncIterator[bytes]:
-        for number in range(len(job.keys)):
-            yield msgspec.json.encode({"recordId": f"R{number:010d}", "modelOutput": LINE})
-
-    async def close(self) -> None:
-        pass
-
-
-class Lanes:
-    """The backend of batch jobs over that, with a store on disk."""
-
-    def __init__(self, folder: Path, *deployments: Deployment) -> None:
-        self.clock, self.service, self.events = Clock(), Service(), list[Event]()
-        store = SqliteJobStore(folder / "jobs.sqlite")
-        self.backend = JobsBackend(store, self.service, self.clock, self.events.append, lambda: deployments)
-
-    async def going(self, attempt: Attempt) -> asyncio.Task[Delta]:
-        task = asyncio.ensure_future(anext(self.backend.open(attempt)))
-        while not any(self.backend._lanes[d]._waiters for d in self.backend._lanes):
-            await asyncio.sleep(0)
-        return task
-
-    async def passes(self, *seconds: float) -> None:
-        for one in seconds:
-            self.clock.time += one
-            await self.backend.tick()
-
-
-def jobs(name: str = "jobs") -> Deployment:
-    address = Address("bedrock_jobs", MODEL, region="us-east-1")
-    return deployment(name, kind=Kind.JOB, address=address, price=Price(1.0, 1.0), job=TERMS)
-
-
-def attempt(of: Deployment, name: str = "r", **fields: Any) -> Attempt:
-    body = msgspec.json.encode({"messages": [{"role": "user", "content": "Hi"}]})
-    metadata = fields.pop("metadata", {})
-    request = read_request(body, Envelope(id=name, arrived=0.0, at=0.0, source="test"))
-    return Attempt(
-        id=AttemptId("a"),
-        decision_id=DecisionId("d"),
-        request=replace(request, attributes=tuple(metadata.items())),
-        deployment=of,
-        number=1,
-        started=0.0,
-        deadline=None,
-        stream=False,
-        **fields,
-    )
-
-
-def refused(code: str, message: str, status: int = 400) -> BackendError:
-    meta = {"HTTPStatusCode": status, "HTTPHeaders": {}}
-    return backend_error(
-        ClientError({"Error": {"Code": code, "Message": message}, "ResponseMetadata": meta}, "Converse")
-    )
-
-
-async def test_a_job_that_ended_before_it_could_be_stopped_is_read_all_the_same(tmp_path: Path) -> None:
-    """AWS refuses to stop what is done. What it did was paid: it is counted, and not asked to stop for ever."""
-    lanes = Lanes(tmp_path, jobs())
-    task = await lanes.going(attempt(jobs()))
-    await lanes.passes(1.0)
-    task.cancel()
-    await asyncio.wait([task])
-    await lanes.passes(6.0, 110.0)
-    lanes.service.stop_is = refused("ConflictException", "the job is Completed")
-    lanes.service.status_is = JobStatus.COMPLETED
-    await lanes.passes(*[60.0] * 8)
-    unused = [e for e in lanes.events if isinstance(e, AnswersUnused)]
-    assert [e.records for e in unused] == [1]
-    assert unused[0].cost_usd == pytest.approx(1.0)
-    await lanes.backend.close()
-
-
-async def test_two_who_wait_for_one_record_pay_for_it_once(tmp_path: Path) -> None:
-    """A request that was delivered twice is one record of the job, which AWS bills once."""
-    lanes = Lanes(tmp_path, jobs())
-    tasks = [await lanes.going(attempt(jobs())) for _ in range(2)]
-    while len(next(iter(lanes.backend._lanes["jobs"]._waiters.values()))) < 2:
-        await asyncio.sleep(0)
-    await lanes.passes(1.0)
-    lanes.service.status_is = JobStatus.COMPLETED
-    await lanes.passes(60.0)
-    answers = await asyncio.gather(*tasks)
-    assert sorted(str(delta.served_as) for delta in answers) == ["None", PAID_BEFORE]
-    await lanes.backend.close()
-
-
-async def test_a_lane_that_breaks_leaves_the_others_alone(tmp_path: Path) -> None:
-    """Its error is told, and the lane behind it begins its job."""
-    lanes = Lanes(tmp_path, jobs("a"), jobs("b"))
-    lanes.service.fails_for = "a"
-    tasks = [await lanes.going(attempt(jobs("a"))), await lanes.going(attempt(jobs("b"), "other"))]
-    while "b" not in lanes.backend._lanes or not lanes.backend._lanes["b"]._waiters:
-        await asyncio.sleep(0)
-    with pytest.raises(RuntimeError):
-        await lanes.passes(1.0)
-    assert len(lanes.backend._lanes["b"]._jobs) == 1
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
-    await lanes.backend.close()
-
-
-@pytest.mark.parametrize(("waited_s", "is_believed"), [(60.0, False), (600.0, True)])
-async def test_a_new_job_that_is_not_known_yet_is_asked_about_again(
-    tmp_path: Path, waited_s: float, is_believed: bool
-) -> None:
-    """Its requests are sent elsewhere, to be paid twice, only when it is still not known after minutes."""
-    lanes = Lanes(tmp_path, jobs())
-    task = await lanes.going(attempt(jobs()))
-    await lanes.passes(1.0)
-    lanes.service.status_is = Refused("ResourceNotFoundException: no such job")
-    await lanes.passes(waited_s)
-    await asyncio.sleep(0)
-    assert task.done() is is_believed
-    lanes.service.status_is = JobStatus.COMPLETED
-    if is_believed:
-        assert isinstance(task.exception(), Returned)
-    else:
-        await lanes.passes(300.0)
-        assert (await task).usage == Usage(1_000_000, 0)
-    await lanes.backend.close()
-
-
-async def test_a_job_is_asked_about_in_the_region_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The policy may have moved its deployment since; and what is not there any more is no fault of the address."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    service = AwsJobService()
-    async with aws_double() as double:
-        moved = replace(jobs(), address=Address("bedrock_jobs", MODEL, url=double.url, region="eu-west-1"))
-        with pytest.raises(Refused) as told:
-            await service.status(moved, ARN)
-        assert (double.world.calls[-1].region, told.value.code) == ("us-east-1", "backend_refused")
-        await service.close()
+from tests.regressions.job_lanes import MODEL, attempt, refused
 
 
 async def test_credentials_that_come_later_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from router.storage.jobs.store import SqliteJobStore
 from router.telemetry.labels import Vocabulary
 from router.telemetry.metrics.requests import RequestMetrics
 from tests.regressions.house import WHOLE, House, LoopClock, batching, deployment, virtually
-from tests.regressions.test_aws_regressions import MODEL, TERMS, Lanes, Service, attempt, jobs
+from tests.regressions.job_lanes import MODEL, TERMS, Lanes, Service, attempt, jobs
 
 SECRET = "my card number is 4111"
 

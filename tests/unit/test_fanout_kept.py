@@ -67,7 +67,7 @@ class Life:
         """Begin with a request, and end as a kill would once so many parts are kept, or answered."""
         submit = self.home.dispatcher.submit(request, on_call=announced if journalled else None)
         task = asyncio.ensure_future(submit)
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             while self.home.dispatcher.in_flight != len(self.asked) - after or len(self.asked) <= after:
                 await asyncio.sleep(0.001)
             while journalled and len(await self.store.recall(f"{request.tenant}\0r")) < after:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -51,9 +52,18 @@ async def test_connection_outlives_its_request(door: Door) -> None:
     for _ in range(3):
         assert (await door.post(CHAT))[0] == 200
     await door.client.close()
-    assert (await Door(door.ingress, door.router, door.client).ingress.stop(grace_s=0)) is None
+    await door.ingress.stop(grace_s=0)
     assert not door.router.cancelled.is_set()
     assert {what for what, _ in door.router.ingress_events()} <= {"replied"}
+
+
+async def _narrow(port: int) -> socket.socket:
+    """A connection that takes in little, however much the machine would let it."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    one.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", port))
+    return one
 
 
 async def test_slow_reader_holds_the_answer_back(door: Door) -> None:
@@ -72,7 +82,7 @@ async def test_slow_reader_holds_the_answer_back(door: Door) -> None:
 
     door.router.behaviour = flood
     body = json.dumps({**CHAT, "stream": True}).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", door.ingress.port, limit=1024)
+    reader, writer = await asyncio.open_connection(sock=await _narrow(door.ingress.port), limit=1024)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     await reader.readline()
@@ -98,7 +108,7 @@ async def test_stop_waits_for_running_calls_and_refuses_new_ones(door: Door) -> 
     door.router.behaviour = slow
     call = asyncio.create_task(door.post(CHAT))
     await started.wait()
-    stopping = asyncio.create_task(door.ingress.stop(grace_s=5))
+    stopping = asyncio.create_task(door.ingress.stop(grace_s=60))
     await asyncio.sleep(0)
     with pytest.raises(aiohttp.ClientConnectorError):
         await door.post(CHAT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import mqtt5
@@ -107,6 +108,14 @@ async def test_stop_tells_clients_and_forgets_them(broker: Broker) -> None:
     again = await RawClient.open(port)
     assert not (await again.connect("c", clean_start=False)).session_present
     await again.close()
+
+
+async def test_a_stopped_broker_keeps_its_port(broker: Broker) -> None:
+    """Nobody who asks for any port is given it before the broker starts again."""
+    await broker.stop()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", broker.port))
+    await broker.start()
 
 
 async def test_connack_announces_what_the_broker_can(broker: Broker) -> None:
@@ -296,6 +305,7 @@ async def test_a_connection_that_cannot_be_closed_in_good_order_is_cut(clock: Cl
     """A client that does not read holds a closed connection open for five seconds, not longer."""
     async with Broker(clock=clock) as broker:
         stalled = await RawClient.connected(broker.port, "same")
+        stalled.take_little()
         await stalled.subscribe("t", qos=0)
         publisher = await RawClient.connected(broker.port, "p")
         for _ in range(12):

@@ -272,6 +272,7 @@ async def test_a_will_waits_no_longer_than_its_session(broker: Broker, clock: Cl
 async def test_a_reader_that_stalls_gets_everything_once_it_reads(broker: Broker, join: Join) -> None:
     """Messages beyond what the socket takes wait in the session, and come in order when the client reads."""
     client, publisher = await join("c"), await join("p")
+    client.take_little()
     await client.subscribe("t")
     bodies = [bytes([n]) * 1_500_000 for n in range(12)]
     for body in bodies:

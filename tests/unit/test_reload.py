@@ -239,6 +239,33 @@ def test_a_directory_is_its_files_and_those_of_classes_and_fleet(directory: Path
     assert load_directory(directory).classes[0].deadline_s == 1.0
 
 
+def test_a_directory_that_goes_while_it_is_looked_at_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question whether there is one and its list, as when a release is swapped."""
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)
+    with pytest.raises(PolicyErrors, match=r"no \*\.yaml file here"):
+        load_directory(tmp_path / "gone")
+
+
+async def test_a_directory_that_may_not_be_listed_is_told_and_does_not_end_the_watch(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read again as soon as it can be."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    recorder = Recorder()
+    watch = PolicyWatch(directory, current="another", apply=recorder.apply, reject=recorder.reject)
+    with monkeypatch.context() as meddled:
+        meddled.setattr(Path, "iterdir", refuse)
+        await watch.look()
+    assert await recorder.problems() == (f"{directory}:1:1: cannot be read: Permission denied",)
+    await watch.look()
+    assert await recorder.deadline() == 1.0
+
+
 def test_what_cannot_be_read_is_told(directory: Path, tmp_path: Path) -> None:
     """Bytes that are no text, and a directory that holds nothing."""
     (directory / "classes" / "chat.yaml").write_bytes(b"class: \xff\n")

@@ -32,8 +32,9 @@ def git(folder: Path, *words: str) -> str:
 
 
 @pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """A policy directory inside a repository with one commit."""
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A policy directory inside a repository with one commit; git may take its time over it."""
+    monkeypatch.setattr(source, "GIT_S", 60.0)
     policies = tmp_path / "repository" / "policies"
     policies.mkdir(parents=True)
     (policies / "fleet.yaml").write_text("deployments: []\n")

@@ -100,6 +100,28 @@ def test_first_token_and_end_come_at_the_servers_times() -> None:
     assert pieces[-1][1].usage == Usage(100, 40)
 
 
+def test_what_was_said_before_an_outage_is_told_by_a_loop_that_wakes_late() -> None:
+    """Called 50 ms before it, on a loop that sleeps through it: the four tokens of that time come, then the break."""
+
+    async def work(backend: SimulatedBackend) -> tuple[int, int]:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(99.95)
+        heard = asyncio.ensure_future(until_broken(backend.open(attempt())))
+        await asyncio.sleep(0)
+        on_time, late = loop.time, loop.time() + 1.0
+        loop.time = lambda: max(on_time(), late)  # type: ignore[method-assign]
+        return await heard
+
+    async def until_broken(stream: AsyncGenerator[Delta, None]) -> tuple[int, int]:
+        pieces: list[Delta] = []
+        with pytest.raises(ProtocolError):  # noqa: PT012  # it breaks in mid-loop
+            async for piece in stream:
+                pieces.append(piece)  # noqa: PERF401  # what came before the break counts
+        return len(pieces), sum(piece.tokens for piece in pieces)
+
+    assert on_fleet(work, piece_tokens=1) == (1, 4)
+
+
 def test_the_size_of_the_pieces_changes_no_time() -> None:
     """Told of every token or of every sixteenth, the answer ends at the same nanosecond."""
     each = on_fleet(lambda backend: timed(backend.open(attempt())), piece_tokens=1)
