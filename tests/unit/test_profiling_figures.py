@@ -134,3 +134,16 @@ def test_few_answers_tell_nothing_of_a_step() -> None:
     assert fit_step([seven], step_token_budget=2048, source="x") is None
     one_size = level(*(sample(float(i), first=None, items=4) for i in range(9)), concurrency=4)
     assert fit_batch([one_size]) is None
+
+
+def test_a_step_takes_some_time_whatever_a_noisy_fit_says() -> None:
+    """Where the whole of a step goes to its sequences, the least is told of an empty one: a policy refuses nothing."""
+    levels = []
+    for users in (1, 2, 4):
+        gaps_s = 10 * 0.01 * users
+        answers = [sample(i * 9.0, first=i * 9.0 + 0.02, ended=i * 9.0 + 0.02 + gaps_s) for i in range(4)]
+        levels.append(level(*(one for one in answers for _ in range(users)), concurrency=users))
+    found = fit_step(levels, step_token_budget=2048, source="test")
+    assert found is not None
+    assert found.step.per_sequence_s == pytest.approx(0.01, rel=0.05)
+    assert 0.0 < found.step.base_s < 1e-4

@@ -31,6 +31,7 @@ _UNDER_WAY = 0.5
 _ROUNDS = 4
 """Of fitting: what is known of the steps says how many there were while others were in flight."""
 _LEAST_BASE_S = 1e-6
+"""A step takes some time, whatever a noisy fit says; a policy takes no other figures."""
 
 
 class LevelFit(Struct, frozen=True):
@@ -75,9 +76,9 @@ def fit_step(levels: Sequence[Level], *, step_token_budget: int, source: str) ->
         theta, off = _solved(x / y[:, None], np.ones(len(y)))
         rows = len(y)
         pace = Pace(max(float(theta[0]), _LEAST_BASE_S), *theta[1:4].tolist())
-    a, b, c, e, first_s = theta.tolist()
+    _, b, c, e, first_s = theta.tolist()
     return StepFit(
-        step=StepProfile(a, b, c, e, step_token_budget, source, first_s),
+        step=StepProfile(pace.base_s, b, c, e, step_token_budget, source, first_s),
         rows=rows,
         off_ratio=off,
         levels=tuple(_level_fit(n, found, theta) for n, found in gaps),
