@@ -17,6 +17,7 @@ from unittest.mock import patch
 
 import numpy as np
 
+from bench.fleets import SMALL_LARGE
 from router.backends.simulated_fleet import deployments, read_fleet
 from router.complexity.estimator import Scored
 from router.core import weigher
@@ -32,19 +33,6 @@ from router.slo.floor import FloorPrice
 
 SMALL, LARGE = "llama-3.1-8b", "llama-3.1-70b"
 LARGE_ADEQUATE, PER_S, FLOOR = 0.98, 6.0, 0.9
-FLEET = """
-deployments:
-  - name: small
-    model: llama-3.1-8b
-    tier: small
-    price_usd_per_mtok: {input: 0.22, output: 0.22}
-    step_ms: {base: 6.6746, per_sequence: 0.058176, per_context_token: 0.000032, per_prefill_token: 0.0209}
-  - name: large
-    model: llama-3.1-70b
-    tier: large
-    price_usd_per_mtok: {input: 0.99, output: 0.99}
-    step_ms: {base: 16.4034, per_sequence: 0.080096, per_context_token: 0.000023, per_prefill_token: 0.0650}
-"""
 
 
 class Shifting:
@@ -80,7 +68,7 @@ def setting(
     requests: int, *, off: float, feedback: float, novelty: float, seed: int = 0, goal: Goal = Goal.COST
 ) -> Setting:
     """One simulation."""
-    rows, fleet = workload(requests, off, seed), read_fleet(FLEET)
+    rows, fleet = workload(requests, off, seed), read_fleet(SMALL_LARGE)
     promise = Objectives(ttft=Objective(Indicator.TTFT, 2.0), tpot=Objective(Indicator.TPOT, 0.2))
     one = RequestClass("all", objectives=promise, floor=QualityFloor(FLOOR), goal=goal)
     policy = Policy("bench", (one,), deployments(fleet), usd_per_useful=1.0)

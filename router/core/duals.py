@@ -154,8 +154,7 @@ class Duals:
         reasons = ("less is served well than was promised", "more is served well than was promised")
         for name, floor in self.floors.items():
             if "/" not in name:
-                price = floor.value + floor.refusal.value
-                events += self._moved("floor", name, price, reasons, advised=floor.static is not None)
+                events += self._moved("floor", name, floor.tuned, reasons, advised=floor.static is not None)
         self._scarcity = {
             c.name: max((m.price.in_force for m in members if serves(c, m.deployment)), default=0.0)
             for c in self._classes

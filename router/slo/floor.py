@@ -77,9 +77,14 @@ class FloorPrice:
         return self.value if self.static is None else self.static
 
     @property
+    def tuned(self) -> float:
+        """Where the price is by now, with what it is worth to refuse."""
+        return self.value + self.refusal.value
+
+    @property
     def with_refusal(self) -> float:
         """What decisions see, with what it is worth to refuse."""
-        return self.in_force if self.static is not None else self.value + self.refusal.value
+        return self.tuned if self.static is None else self.static
 
     def advise(self) -> None:
         """Only say what the price would be from here on: where it starts is in force."""

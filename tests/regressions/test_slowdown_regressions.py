@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from bench.fleets import SMALL_LARGE
 from router.backends.simulated_fleet import deployments, read_fleet
 from router.complexity.estimator import Scored
 from router.domain.deployment import Tier
@@ -17,7 +18,6 @@ from router.sim.clock import run_virtual
 from router.sim.run import Setting, World
 from router.sim.workload import Arrival, Workload
 from tests.regressions.house import House, speaking, virtually
-from tests.sim.fleets import SMALL_LARGE
 
 _FLEET = f"""{SMALL_LARGE}events:
   - {{at_s: 30, until_s: 60, deployment: large, slowdown: 3.0}}

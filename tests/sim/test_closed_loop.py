@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from bench.fleets import SMALL_LARGE
 from router.backends.simulated import SimulatedBackend
 from router.backends.simulated_fleet import FleetSpec, deployments, read_fleet
 from router.complexity.estimator import Scored
@@ -24,7 +25,6 @@ from router.sim import baselines
 from router.sim.clock import run_virtual
 from router.sim.run import Setting, World, simulate
 from router.sim.workload import Arrival, Workload
-from tests.sim.fleets import SMALL_LARGE
 
 SMALL, LARGE = "llama-3.1-8b", "llama-3.1-70b"
 PROMISE = Objectives(

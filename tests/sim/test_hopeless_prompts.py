@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from bench.fleets import SMALL_LARGE
 from router.backends.simulated_fleet import deployments, read_fleet
 from router.complexity.estimator import Scored
 from router.domain.deployment import Tier
@@ -13,7 +14,6 @@ from router.policy.policy import Policy
 from router.sim.clock import run_virtual
 from router.sim.run import Setting, World
 from router.sim.workload import Arrival, Workload
-from tests.sim.fleets import SMALL_LARGE
 
 PROMISE = Objectives(ttft=Objective(Indicator.TTFT, 0.5), tpot=Objective(Indicator.TPOT, 0.05))
 SHORT, LONG = 1_000, 20_000

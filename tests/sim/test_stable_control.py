@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from bench.fleets import SMALL_LARGE
 from router.backends.simulated_fleet import deployments, read_fleet
 from router.complexity.estimator import Scored
 from router.domain.control.stability import CoverageChanged, KnowledgeChanged, TuningChanged
@@ -23,7 +24,6 @@ from router.sim.clock import run_virtual
 from router.sim.run import Setting, World
 from router.sim.scenarios.measures import flips, per_minute, trailing
 from router.sim.workload import Arrival, Workload
-from tests.sim.fleets import SMALL_LARGE
 
 PROMISE = Objectives(ttft=Objective(Indicator.TTFT, 0.5), tpot=Objective(Indicator.TPOT, 0.05))
 SHARED = SMALL_LARGE.replace(

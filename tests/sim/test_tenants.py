@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
+from bench.fleets import SMALL_LARGE
 from router.backends.simulated_fleet import deployments, read_fleet
 from router.complexity.estimator import Scored
 from router.domain.deployment import Tier
@@ -28,7 +29,6 @@ from router.sim.clock import run_virtual
 from router.sim.report import Served
 from router.sim.run import Setting, World, play
 from router.sim.workload import Arrival, Workload
-from tests.sim.fleets import SMALL_LARGE
 
 SMALL, LARGE = "llama-3.1-8b", "llama-3.1-70b"
 PROMISE = Objectives(ttft=Objective(Indicator.TTFT, 0.5), tpot=Objective(Indicator.TPOT, 0.05))

@@ -63,7 +63,7 @@ class Watch:
                 continue
             risk, ratio = floor.risk, floor.floor.ratio
             reason = risk.reason(ratio)
-            corrected, price = risk.corrected, floor.value + floor.refusal.value
+            corrected, price = risk.corrected, floor.tuned
             events.append(FloorObserved(name, ratio, price, risk.expected, risk.counted, corrected, reason))
             if reason != self._told.get(name, ""):
                 self._told[name] = reason

@@ -1,4 +1,4 @@
-"""Fleets that more than one closed loop runs on."""
+"""Simulated fleets that more than one closed loop runs on."""
 
 SMALL_LARGE = """
 deployments:
